@@ -1,0 +1,1 @@
+"""The ledger: domain types and the one database. It imports nothing else of Pacsight."""

@@ -1,0 +1,189 @@
+"""Domain types: plain frozen values that travel down the line from association to delivery.
+
+They know nothing of databases, networks or DIMSE. Field names are DICOM keywords in snake_case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, NewType
+
+import numpy as np
+from numpy.typing import NDArray
+
+StudyInstanceUid = NewType("StudyInstanceUid", str)
+SeriesInstanceUid = NewType("SeriesInstanceUid", str)
+SopInstanceUid = NewType("SopInstanceUid", str)
+ModelId = NewType("ModelId", str)
+
+
+class ObjectState(StrEnum):
+    """What became of a received object; exactly one of these, for ever."""
+
+    RECEIVED = "received"
+    """Acknowledged; its header has not been read yet."""
+    INDEXED = "indexed"
+    """Part of a study."""
+    DUPLICATE = "duplicate"
+    """Identical bytes were here already; nothing changed."""
+    OWN_RESULT = "own_result"
+    """One of Pacsight's results came back; it never starts an analysis."""
+    QUARANTINED = "quarantined"
+    """Kept, with a reason, because it can't be read."""
+
+
+class JobState(StrEnum):
+    """State of one stage of work."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class DeliveryState(StrEnum):
+    """State of one result object at one destination."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    """Given up; ``pacsight deliveries retry`` starts it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFacts:
+    """What a header says about one SOP Instance: all that completeness and routing look at.
+
+    Absent or empty attributes are ``""``, ``0`` or ``()``; nothing is guessed.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    modality: str = ""
+    body_part_examined: str = ""
+    view_position: str = ""
+    series_description: str = ""
+    series_number: int = 0
+    instance_number: int = 0
+    image_type: tuple[str, ...] = ()
+    photometric_interpretation: str = ""
+    samples_per_pixel: int = 0
+    bits_stored: int = 0
+    rows: int = 0
+    columns: int = 0
+    number_of_frames: int = 0
+    has_pixel_data: bool = False
+    burned_in_annotation: str = ""
+    manufacturer: str = ""
+    patient_age: str = ""
+    patient_sex: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object that :meth:`from_json` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> InstanceFacts:
+        """Read what :meth:`to_json` wrote; keys of other versions are ignored."""
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        known["image_type"] = tuple(known.get("image_type", ()))
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class PatientFacts:
+    """The Patient and Study level attributes that identify whose study it is (PHI: never logged)."""
+
+    patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: str = ""
+    patient_sex: str = ""
+    accession_number: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    study_description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept (PS3.3 section 8): Code Value, Coding Scheme Designator, Code Meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A coded reason why a model was not applied. A refusal is a result, not an error."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which model made a result: id, version and the sha256 of its weights."""
+
+    model_id: str
+    version: str
+    digest: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingDecision:
+    """One model's answer to one study: the SOP Instances it takes, or why it takes none."""
+
+    model: ModelIdentity
+    sop_instance_uids: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the model applies."""
+        return self.refusal is None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A coded concept with its calibrated probability and the operating threshold."""
+
+    label: str
+    concept: Code
+    probability: float
+    threshold: float
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether the probability reaches the threshold."""
+        return self.probability >= self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """Grad-CAM: an explanation, never a segmentation.
+
+    ``array`` is [rows, columns] float32 in [0, 1] on the grid of the source image.
+    """
+
+    array: NDArray[np.float32]
+    label: str
+    layer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one model says about one image."""
+
+    model: ModelIdentity
+    sop_instance_uid: str
+    findings: tuple[Finding, ...]
+    heatmap: Heatmap | None
+    seconds: float
+    """Reading, inference and explanation, in seconds."""

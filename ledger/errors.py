@@ -1,0 +1,30 @@
+"""The root of every error Pacsight reports.
+
+Each package has one tree of its own in its ``errors.py``; all grow from here::
+
+    PacsightError
+    ├── LedgerError            the database can't be used
+    ├── scp.errors.ReceiveError
+    ├── inference.errors.InferenceError
+    ├── dicom_out.errors.ResultError
+    └── pacsight.errors.OperationError
+
+An error carries a stable ``code`` that users see and tests compare, whether trying again can help,
+and one sentence that says what is wrong and what to do. It never carries a patient's data.
+"""
+
+from typing import ClassVar
+
+
+class PacsightError(Exception):
+    """Base of all reported errors; ``str(error)`` is the sentence for people."""
+
+    code: ClassVar[str] = "PACSIGHT"
+    retryable: ClassVar[bool] = False
+
+
+class LedgerError(PacsightError):
+    """The ledger can't be opened, migrated or written."""
+
+    code = "LEDGER_UNAVAILABLE"
+    retryable = True

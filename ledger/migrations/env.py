@@ -1,0 +1,13 @@
+"""Alembic's entry: migrations run on the connection that :func:`ledger.database.migrate` opened."""
+
+from alembic import context
+
+from ledger.tables import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    compare_type=True,
+    render_as_batch=True,
+)
+context.run_migrations()

@@ -1,0 +1,233 @@
+"""The tables of the ledger (SQLAlchemy). The same on SQLite and PostgreSQL.
+
+Times are seconds since 1970-01-01 UTC, columns ending in ``_at``. A row is written once by the
+stage that owns it and afterwards only moves forward in ``state``. Attributes taken from headers are
+unbounded text: broken files overrun the lengths of PS3.5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+BIG = BigInteger().with_variant(Integer, "sqlite")  # SQLite autoincrements INTEGER keys only
+UID = String(64)  # PS3.5 section 9.1
+AE_TITLE = String(16)  # PS3.5 section 6.2
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
+
+
+class Association(Base):
+    """A DICOM association that stored at least one object."""
+
+    __tablename__ = "association"
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    listener: Mapped[str] = mapped_column(String(64), index=True)
+    calling_ae_title: Mapped[str] = mapped_column(AE_TITLE)
+    called_ae_title: Mapped[str] = mapped_column(AE_TITLE)
+    peer_address: Mapped[str] = mapped_column(String(64))
+    opened_at: Mapped[float]
+    closed_at: Mapped[float | None]
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    """released, aborted or lost; null while open"""
+
+
+class ReceivedObject(Base):
+    """An acknowledged object: a slice of a spool segment. Committed before C-STORE Success."""
+
+    __tablename__ = "received_object"
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    association_id: Mapped[int] = mapped_column(ForeignKey("association.id"), index=True)
+    sop_class_uid: Mapped[str] = mapped_column(UID)
+    sop_instance_uid: Mapped[str] = mapped_column(UID, index=True)
+    transfer_syntax_uid: Mapped[str] = mapped_column(UID)
+    segment: Mapped[str] = mapped_column(String(128))
+    offset: Mapped[int] = mapped_column(BigInteger)
+    size: Mapped[int] = mapped_column(BigInteger)
+    received_at: Mapped[float]
+    state: Mapped[str] = mapped_column(String(16), default="received")
+    reason_code: Mapped[str | None] = mapped_column(String(48))
+    reason: Mapped[str | None] = mapped_column(Text)
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    """of the slice; computed when the header is read, not on the wire"""
+
+
+Index(
+    "ix_received_object_unread",
+    ReceivedObject.id,
+    sqlite_where=ReceivedObject.state == "received",
+    postgresql_where=ReceivedObject.state == "received",
+)
+
+
+class Study(Base):
+    """A study and whose it is."""
+
+    __tablename__ = "study"
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
+    patient_id: Mapped[str] = mapped_column(Text, index=True)
+    patient_name: Mapped[str] = mapped_column(Text)
+    patient_birth_date: Mapped[str] = mapped_column(Text)
+    patient_sex: Mapped[str] = mapped_column(Text)
+    accession_number: Mapped[str] = mapped_column(Text, index=True)
+    study_date: Mapped[str] = mapped_column(Text)
+    study_time: Mapped[str] = mapped_column(Text)
+    study_description: Mapped[str] = mapped_column(Text)
+    first_received_at: Mapped[float]
+    last_received_at: Mapped[float] = mapped_column(index=True)
+    open_since: Mapped[float | None] = mapped_column(index=True)
+    """arrival of the first instance that no revision holds yet; null when there is none"""
+
+
+class Series(Base):
+    """A series of a study."""
+
+    __tablename__ = "series"
+    __table_args__ = (UniqueConstraint("study_id", "series_instance_uid"),)
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    series_instance_uid: Mapped[str] = mapped_column(UID, index=True)
+    modality: Mapped[str] = mapped_column(Text)
+    body_part_examined: Mapped[str] = mapped_column(Text)
+    series_description: Mapped[str] = mapped_column(Text)
+    series_number: Mapped[int]
+
+
+class Revision(Base):
+    """A study declared complete: the instances analysed together, and why then."""
+
+    __tablename__ = "revision"
+    __table_args__ = (UniqueConstraint("study_id", "number"),)
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    number: Mapped[int]
+    """from 1"""
+    reason_code: Mapped[str] = mapped_column(String(48))
+    reason: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[float]
+    started_at: Mapped[float | None] = mapped_column(index=True)
+    """when its route job was handed to the engine"""
+
+
+class Instance(Base):
+    """One version of a SOP Instance; other bytes under the same UID are a new version."""
+
+    __tablename__ = "instance"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "version"),)
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), index=True)
+    received_object_id: Mapped[int] = mapped_column(ForeignKey("received_object.id"), unique=True)
+    sop_instance_uid: Mapped[str] = mapped_column(UID)
+    version: Mapped[int]
+    """from 1; the highest is current"""
+    is_current: Mapped[bool]
+    sha256: Mapped[str] = mapped_column(String(64))
+    facts: Mapped[dict[str, Any]]
+    """:class:`ledger.domain.InstanceFacts`"""
+    revision_id: Mapped[int | None] = mapped_column(ForeignKey("revision.id"), index=True)
+    """the first revision that holds it"""
+
+
+class Decision(Base):
+    """One model's routing decision for one revision; refusals included."""
+
+    __tablename__ = "routing_decision"
+    __table_args__ = (UniqueConstraint("revision_id", "model_id"),)
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    revision_id: Mapped[int] = mapped_column(ForeignKey("revision.id"))
+    model_id: Mapped[str] = mapped_column(String(64))
+    model_version: Mapped[str] = mapped_column(String(32))
+    model_digest: Mapped[str] = mapped_column(String(64))
+    is_accepted: Mapped[bool]
+    code: Mapped[str | None] = mapped_column(String(48))
+    message: Mapped[str | None] = mapped_column(Text)
+    sop_instance_uids: Mapped[list[str]]
+    created_at: Mapped[float]
+
+
+class Job(Base):
+    """One stage of work; ``id`` is the durable engine's workflow id and the idempotency key."""
+
+    __tablename__ = "job"
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    revision_id: Mapped[int] = mapped_column(ForeignKey("revision.id"), index=True)
+    stage: Mapped[str] = mapped_column(String(16))
+    """route, predict, encode or deliver"""
+    subject: Mapped[str] = mapped_column(String(128))
+    """the model or the destination"""
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    error_code: Mapped[str | None] = mapped_column(String(48))
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+
+
+class PredictionRow(Base):
+    """What a model said about one image; the heatmap lies in ``artifact``."""
+
+    __tablename__ = "prediction"
+    __table_args__ = (UniqueConstraint("decision_id", "sop_instance_uid"),)
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    decision_id: Mapped[int] = mapped_column(ForeignKey("routing_decision.id"))
+    sop_instance_uid: Mapped[str] = mapped_column(UID)
+    summary: Mapped[dict[str, Any]]
+    artifact: Mapped[str] = mapped_column(String(256))
+    """file below the data folder"""
+    seconds: Mapped[float]
+    created_at: Mapped[float]
+
+
+class ResultObjectRow(Base):
+    """A DICOM result, written and checked, as the bytes every destination gets."""
+
+    __tablename__ = "result_object"
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    decision_id: Mapped[int] = mapped_column(ForeignKey("routing_decision.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    """sr or sc"""
+    sop_class_uid: Mapped[str] = mapped_column(UID)
+    sop_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
+    series_instance_uid: Mapped[str] = mapped_column(UID)
+    path: Mapped[str] = mapped_column(String(256))
+    """file below the data folder"""
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float]
+
+
+class Delivery(Base):
+    """The outbox: one result object at one destination."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (UniqueConstraint("result_object_id", "destination"),)
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    result_object_id: Mapped[int] = mapped_column(ForeignKey("result_object.id"))
+    destination: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    attempts: Mapped[int]
+    last_status: Mapped[int | None]
+    """DIMSE status of the last C-STORE response (PS3.4 Annex B.2.3)"""
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[float]
+    next_attempt_at: Mapped[float | None]
+    delivered_at: Mapped[float | None]
+
+
+class Event(Base):
+    """Who did what to what, when. Append-only."""
+
+    __tablename__ = "event"
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    at: Mapped[float] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(48))
+    subject: Mapped[str] = mapped_column(String(128), index=True)
+    detail: Mapped[dict[str, Any]]
