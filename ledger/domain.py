@@ -97,7 +97,7 @@ class InstanceFacts:
 
 @dataclass(frozen=True, slots=True)
 class PatientFacts:
-    """The Patient and Study level attributes that identify whose study it is (PHI: never logged)."""
+    """Patient and Study level attributes: whose study it is. PHI, never for logs."""
 
     patient_id: str = ""
     patient_name: str = ""
