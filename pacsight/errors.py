@@ -1,0 +1,43 @@
+"""Errors of running the service.
+
+::
+
+    PacsightError
+    └── OperationError
+        ├── SettingsError          pacsight.yaml or PACSIGHT_* is wrong
+        ├── AlreadyRunningError    another process holds this role
+        ├── NotFoundError          no such study, model, delivery or file
+        └── StageError             a stage of the workflow can't go on
+"""
+
+from ledger.errors import PacsightError
+
+
+class OperationError(PacsightError):
+    """Base of the errors of running the service."""
+
+    code = "OPERATION_FAILED"
+
+
+class SettingsError(OperationError):
+    """A setting is unknown or has a wrong value."""
+
+    code = "SETTINGS_INVALID"
+
+
+class AlreadyRunningError(OperationError):
+    """Another process of this installation has the same role and name."""
+
+    code = "ALREADY_RUNNING"
+
+
+class NotFoundError(OperationError):
+    """What the command names does not exist."""
+
+    code = "NOT_FOUND"
+
+
+class StageError(OperationError):
+    """A stage can't go on: what it needs is missing from the ledger or the disk."""
+
+    code = "STAGE_INPUT_MISSING"

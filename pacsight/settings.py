@@ -1,0 +1,163 @@
+"""All settings: one ``pacsight.yaml`` plus ``PACSIGHT_*``; a frozen object handed down.
+
+Environment variables win over the file; ``__`` separates levels (``PACSIGHT_SCP__PORT=11112``),
+lists are JSON. Unknown keys are refused with the nearest known name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from dicom_out.delivery import DeliveryConfig, Destination
+from inference.config import InferenceConfig
+from pacsight.errors import SettingsError
+from scp.config import CompletenessConfig, ListenerConfig
+
+PREFIX = "PACSIGHT_"
+CONFIG_VARIABLE = "PACSIGHT_CONFIG"
+DEFAULT_FILE = Path("pacsight.yaml")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Paths are relative to the working folder."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    data_dir: Path = Path("pacsight-data")
+    """ledger, engine, spool, results, artifacts, compiled models"""
+    database_url: str | None = None
+    """``postgresql://…`` to run on several machines; default: SQLite files in data_dir"""
+    models_dir: Path = Path("checkpoints")
+    scp: ListenerConfig = ListenerConfig()
+    completeness: CompletenessConfig = CompletenessConfig()
+    inference: InferenceConfig = InferenceConfig()
+    destinations: tuple[Destination, ...] = Field(default=())
+    delivery: DeliveryConfig = DeliveryConfig()
+
+    @property
+    def ledger_url(self) -> str:
+        """Database of the ledger."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'ledger.sqlite').absolute()}"
+
+    @property
+    def engine_url(self) -> str:
+        """Database of the durable engine: its own SQLite file, or schema ``dbos`` of the same one."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'engine.sqlite').absolute()}"
+
+    @property
+    def spool_dir(self) -> Path:
+        """Folder of the received segments."""
+        return self.data_dir / "spool"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the environment first, then what the file said."""
+        return env_settings, init_settings
+
+
+def load_settings(file: Path | None = None) -> Settings:
+    """Read `file` (default: ``$PACSIGHT_CONFIG``, else ``pacsight.yaml`` if it exists).
+
+    Raises
+    ------
+    SettingsError
+        The file is missing or no YAML mapping, a key is unknown, or a value is wrong.
+    """
+    _refuse_unknown_variables(os.environ)
+    path = file or _default_file()
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = _read(path)
+        _refuse_unknown_keys(values, Settings, ())
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_first_problem(error)) from error
+
+
+def _default_file() -> Path | None:
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise SettingsError(f"{path} can't be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not valid YAML; check its indentation.") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path} must hold settings such as 'data_dir: …'.")
+    return values
+
+
+def _refuse_unknown_keys(
+    values: Mapping[str, Any], model: type[BaseModel], at: tuple[str, ...]
+) -> None:
+    for key, value in values.items():
+        if key not in model.model_fields:
+            dotted = ".".join((*at, str(key)))
+            raise SettingsError(f"Unknown setting '{dotted}'.{_nearest(key, model.model_fields)}")
+        inner = _model_in(model.model_fields[key].annotation)
+        items = value if isinstance(value, list) else [value]
+        if inner is not None:
+            for item in items:
+                if isinstance(item, dict):
+                    _refuse_unknown_keys(item, inner, (*at, str(key)))
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {CONFIG_VARIABLE, *variable_names()}
+    for name in environment:
+        if name.startswith(PREFIX) and name.upper() not in known:
+            raise SettingsError(f"Unknown variable {name}.{_nearest(name, known)}")
+
+
+def variable_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:
+    """Yield the name of every ``PACSIGHT_*`` variable that sets something."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}".upper()
+        inner = _model_in(field.annotation)
+        if inner is not None and inner is field.annotation:
+            yield from variable_names(inner, f"{prefix}{name}__")
+
+
+def _nearest(name: Any, known: Any) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else f" Known: {', '.join(sorted(known))}."
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_input=False, include_url=False)[0]
+    return f"Setting '{'.'.join(str(part) for part in problem['loc'])}': {problem['msg']}."
