@@ -1,0 +1,1 @@
+"""DICOM intake: associations and objects in, durable bytes and ledger rows out."""

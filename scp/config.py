@@ -1,0 +1,77 @@
+"""Settings of the receive path: frozen, validated once, passed in."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _check_ae_title(value: str) -> str:
+    """AE of PS3.5 section 6.2: 1 to 16 of the default repertoire, no backslash, no control."""
+    title = value.strip(" ")
+    if not 0 < len(title) <= 16 or not title.isascii() or not title.isprintable() or "\\" in title:
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
+    return title
+
+
+def _check_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError as error:
+        raise ValueError(
+            "write an IP address or a network such as 10.1.2.0/24 or 2001:db8::/32"
+        ) from error
+
+
+AeTitle = Annotated[str, AfterValidator(_check_ae_title)]
+Network = Annotated[str, AfterValidator(_check_network)]
+
+
+class Section(BaseModel):
+    """Base of these settings: unknown keys are errors, values don't change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AllowedPeer(Section):
+    """A sender that may associate: AE title (``*`` is any) and IP address or network."""
+
+    ae_title: AeTitle = "*"
+    address: Network = "127.0.0.0/8"
+
+
+class ListenerConfig(Section):
+    """How the listener receives. Only this machine may send until ``allowed_peers`` says more."""
+
+    ae_title: AeTitle = "PACSIGHT"
+    accept_any_called_ae_title: bool = False
+    host: str = "0.0.0.0"  # noqa: S104 - the allow-list decides who may associate
+    port: Annotated[int, Field(ge=0, le=65535)] = 11112
+    """0: any free port"""
+    allowed_peers: tuple[AllowedPeer, ...] = (AllowedPeer(),)
+    max_associations: Annotated[int, Field(ge=1)] = 64
+    max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 1 << 17
+    """offered to senders, and the longest P-DATA-TF PDU taken (PS3.8 section D.1)"""
+    max_message_bytes: Annotated[int, Field(ge=1024)] = 1 << 20
+    """longest command set, and longest data set of any service but C-STORE"""
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """an association that sends nothing for so long is aborted"""
+    stall_timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    """a PDU that stops in the middle for so long ends the association"""
+    artim_timeout_s: Annotated[float, Field(gt=0)] = 15.0
+    """for the A-ASSOCIATE-RQ to come, and for closing (PS3.8 section 9.1.5)"""
+    commit_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """longest wait for a locked ledger before the sender gets 0xA700"""
+    disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1 << 30
+    """free space kept in the spool's file system; below it the sender gets 0xA700"""
+    segment_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 28
+    """a spool segment that has reached this size is closed"""
+
+
+class CompletenessConfig(Section):
+    """When a study is complete: quiet after the last instance, and never later than the cap."""
+
+    quiet_s: Annotated[float, Field(ge=0)] = 3.0
+    cap_s: Annotated[float, Field(gt=0)] = 600.0
