@@ -216,7 +216,8 @@ class Delivery(Base):
     last_status: Mapped[int | None]
     """DIMSE status of the last C-STORE response (PS3.4 Annex B.2.3)"""
     last_error: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[float]
+    queued_at: Mapped[float]
+    """give-up time counts from here; a retry by hand sets it anew"""
     next_attempt_at: Mapped[float | None]
     delivered_at: Mapped[float | None]
 

@@ -205,7 +205,7 @@ def upgrade() -> None:
     sa.Column('attempts', sa.Integer(), nullable=False),
     sa.Column('last_status', sa.Integer(), nullable=True),
     sa.Column('last_error', sa.Text(), nullable=True),
-    sa.Column('created_at', sa.Double(), nullable=False),
+    sa.Column('queued_at', sa.Double(), nullable=False),
     sa.Column('next_attempt_at', sa.Double(), nullable=True),
     sa.Column('delivered_at', sa.Double(), nullable=True),
     sa.ForeignKeyConstraint(['result_object_id'], ['result_object.id'], ),

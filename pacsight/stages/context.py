@@ -1,0 +1,100 @@
+"""What a stage needs of the world, passed in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from inference.model_server import ModelServer
+from inference.reading import SourceImage, read_image
+from inference.registry import Registry
+from ledger.tables import Decision, Instance, ReceivedObject, Revision, Series, Study
+from pacsight.errors import StageError
+from pacsight.settings import Settings
+from scp.spool import open_object
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """Settings, the ledger, the models and a clock (seconds since 1970 UTC)."""
+
+    settings: Settings
+    database: Engine
+    registry: Registry
+    models: ModelServer
+    clock: Callable[[], float]
+
+
+def instances_of(session: Session, revision_id: int) -> list[Instance]:
+    """Return what a revision analyses: each SOP Instance's newest version up to that revision."""
+    revision = session.get_one(Revision, revision_id)
+    rows = session.scalars(
+        select(Instance)
+        .join(Series)
+        .join(Revision, Instance.revision_id == Revision.id)
+        .where(Series.study_id == revision.study_id, Revision.number <= revision.number)
+        .order_by(Instance.sop_instance_uid, Instance.version)
+    )
+    return list({row.sop_instance_uid: row for row in rows}.values())
+
+
+def study_of(session: Session, revision_id: int) -> Study:
+    """Return the study that a revision belongs to."""
+    return session.get_one(Study, session.get_one(Revision, revision_id).study_id)
+
+
+def accepted_decision(session: Session, decision_id: int) -> Decision:
+    """Return an accepted routing decision.
+
+    Raises
+    ------
+    StageError
+        It doesn't exist.
+    """
+    decision = session.get(Decision, decision_id)
+    if decision is None or not decision.is_accepted:
+        raise StageError("The routing decision is gone; replay the study.")
+    return decision
+
+
+def source_image(context: StageContext, revision_id: int, sop_instance_uid: str) -> SourceImage:
+    """Read the pixels of the version of a SOP Instance that a revision analyses.
+
+    Raises
+    ------
+    StageError
+        The revision holds no such instance.
+    scp.errors.SpoolError, inference.errors.InferenceError
+        The object can't be read.
+    """
+    with Session(context.database) as session:
+        for instance in instances_of(session, revision_id):
+            if instance.sop_instance_uid == sop_instance_uid:
+                stored = session.get_one(ReceivedObject, instance.received_object_id)
+                break
+        else:
+            raise StageError("The instance is not part of this revision; replay the study.")
+    spool = context.settings.spool_dir
+    with open_object(spool, stored.segment, stored.offset, stored.size) as file:
+        return read_image(file)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that after a crash it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(path.suffix + ".partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

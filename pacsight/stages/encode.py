@@ -1,0 +1,132 @@
+"""Predictions to DICOM results: written, checked, and put into the outbox."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_out.results import ImageResult, ResultObject, encode_results
+from inference.registry import ModelPackage, Registry
+from ledger.database import reading, transaction
+from ledger.domain import DeliveryState
+from ledger.events import record
+from ledger.tables import Decision, Delivery, PredictionRow, ResultObjectRow, Revision
+from pacsight.analysis import describe_model
+from pacsight.errors import StageError
+from pacsight.stages.context import (
+    StageContext,
+    accepted_decision,
+    source_image,
+    study_of,
+    write_durably,
+)
+from pacsight.stages.predict import load_prediction
+from pacsight.work import Work
+
+RESULTS = "results"
+
+
+def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
+    """Write the result objects of one decision; the dispatcher delivers what the outbox holds."""
+    with reading(context.database) as session:
+        decision = accepted_decision(session, work.decision_id)
+        study_uid = study_of(session, work.revision_id).study_instance_uid
+        number = session.get_one(Revision, work.revision_id).number
+        predictions = session.scalars(
+            select(PredictionRow)
+            .where(PredictionRow.decision_id == decision.id)
+            .order_by(PredictionRow.sop_instance_uid)
+        ).all()
+        if _is_encoded(session, decision.id):
+            return []
+    results = [_image_result(context, work, row) for row in predictions]
+    model = describe_model(_package(context.registry, decision))
+    objects = encode_results(
+        results,
+        model=model,
+        seed=f"{study_uid}/{number}/{decision.model_id}/{decision.model_digest}",
+        now=datetime.fromtimestamp(context.clock()).astimezone(),
+    )
+    paths = [_write(context.settings.data_dir, study_uid, item) for item in objects]
+    with transaction(context.database) as session:
+        if not _is_encoded(session, decision.id):
+            _fill_outbox(context, session, decision, list(zip(objects, paths, strict=True)))
+            record(
+                session,
+                actor="worker",
+                action="results written",
+                subject=study_uid,
+                detail={"model": decision.model_id, "objects": len(objects)},
+                now=context.clock(),
+            )
+    return []
+
+
+def _is_encoded(session: Session, decision_id: int) -> bool:
+    query = select(ResultObjectRow.id).where(ResultObjectRow.decision_id == decision_id).limit(1)
+    return session.scalar(query) is not None
+
+
+def _package(registry: Registry, decision: Decision) -> ModelPackage:
+    for package in registry.models:
+        if package.identity.digest == decision.model_digest:
+            return package
+    raise StageError(
+        f"Model {decision.model_id} {decision.model_version} is no longer installed; replay the study."
+    )
+
+
+def _image_result(context: StageContext, work: Work, row: PredictionRow) -> ImageResult:
+    image = source_image(context, work.revision_id, row.sop_instance_uid)
+    if image.dataset is None:
+        raise StageError("The source is no DICOM object; replay the study.")
+    return ImageResult(
+        prediction=load_prediction(row, context.settings.data_dir),
+        source=image.dataset,
+        display=image.display,
+    )
+
+
+def _write(data_dir: Path, study_uid: str, item: ResultObject) -> Path:
+    path = Path(RESULTS) / study_uid / f"{item.sop_instance_uid}.dcm"
+    write_durably(data_dir / path, item.data)
+    return path
+
+
+def _fill_outbox(
+    context: StageContext,
+    session: Session,
+    decision: Decision,
+    written: Sequence[tuple[ResultObject, Path]],
+) -> None:
+    now = context.clock()
+    for item, path in written:
+        row = ResultObjectRow(
+            decision_id=decision.id,
+            kind=item.kind,
+            sop_class_uid=item.sop_class_uid,
+            sop_instance_uid=item.sop_instance_uid,
+            series_instance_uid=item.series_instance_uid,
+            path=str(path),
+            size=len(item.data),
+            sha256=hashlib.sha256(item.data).hexdigest(),
+            created_at=now,
+        )
+        session.add(row)
+        session.flush()
+        session.add_all(
+            Delivery(
+                result_object_id=row.id,
+                destination=destination.name,
+                state=DeliveryState.PENDING,
+                attempts=0,
+                queued_at=now,
+                next_attempt_at=now,
+            )
+            for destination in context.settings.destinations
+        )

@@ -1,0 +1,70 @@
+"""Which models apply to a complete study, and why the others don't."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from inference.routing import route
+from ledger.database import transaction
+from ledger.domain import InstanceFacts, RoutingDecision
+from ledger.events import record
+from ledger.tables import Decision
+from pacsight.stages.context import StageContext, instances_of, study_of
+from pacsight.work import Stage, Work, job_queued
+
+
+def route_revision(context: StageContext, work: Work) -> Sequence[Work]:
+    """Write one decision per model, refusals included; return a prediction per acceptance."""
+    now = context.clock()
+    with transaction(context.database) as session:
+        decisions = session.scalars(
+            select(Decision).where(Decision.revision_id == work.revision_id)
+        ).all()
+        if not decisions:
+            facts = [
+                InstanceFacts.from_json(instance.facts)
+                for instance in instances_of(session, work.revision_id)
+            ]
+            manifests = [package.manifest for package in context.registry.models]
+            decisions = [
+                _row(work.revision_id, decision, now) for decision in route(facts, manifests)
+            ]
+            session.add_all(decisions)
+            session.flush()
+            _journal(session, work, decisions, now)
+        following = []
+        for decision in decisions:
+            if decision.is_accepted:
+                unit = Work(Stage.PREDICT, work.revision_id, decision_id=decision.id)
+                job_queued(session, unit, decision.model_id, now)
+                following.append(unit)
+    return following
+
+
+def _row(revision_id: int, decision: RoutingDecision, now: float) -> Decision:
+    return Decision(
+        revision_id=revision_id,
+        model_id=decision.model.model_id,
+        model_version=decision.model.version,
+        model_digest=decision.model.digest,
+        is_accepted=decision.is_accepted,
+        code=decision.refusal.code if decision.refusal else None,
+        message=decision.refusal.message if decision.refusal else None,
+        sop_instance_uids=list(decision.sop_instance_uids),
+        created_at=now,
+    )
+
+
+def _journal(session: Session, work: Work, decisions: Sequence[Decision], now: float) -> None:
+    accepted = [decision.model_id for decision in decisions if decision.is_accepted]
+    record(
+        session,
+        actor="worker",
+        action="study routed" if accepted else "study not analysed",
+        subject=study_of(session, work.revision_id).study_instance_uid,
+        detail={"models": accepted} if accepted else {"code": "NO_APPLICABLE_MODEL"},
+        now=now,
+    )
