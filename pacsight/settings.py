@@ -63,6 +63,12 @@ class Settings(BaseSettings):
         """Folder of the received segments."""
         return self.data_dir / "spool"
 
+    def inference_config(self) -> InferenceConfig:
+        """Inference settings with the cache folder placed below data_dir unless set."""
+        if self.inference.cache_dir is not None:
+            return self.inference
+        return self.inference.model_copy(update={"cache_dir": self.data_dir / "cache"})
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ledger.database import transaction
 from ledger.errors import PacsightError
 from pacsight.stages.context import StageContext
-from pacsight.stages.deliver import deliver_results
+from pacsight.stages.deliver import deliver_results, postpone
 from pacsight.stages.encode import encode_decision
 from pacsight.stages.predict import predict_decision
 from pacsight.stages.route import route_revision
@@ -60,6 +60,8 @@ def perform(context: StageContext, work: Work) -> Sequence[Work]:
 def _fail(context: StageContext, work: Work, code: str, message: str) -> None:
     with transaction(context.database) as session:
         job_failed(session, work.key, code, message, context.clock())
+        if work.stage is Stage.DELIVER:
+            postpone(session, work, context.settings.delivery, context.clock())
     logger.warning("%s failed: %s", work.key, code)
 
 

@@ -52,7 +52,7 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
         seed=f"{study_uid}/{number}/{decision.model_id}/{decision.model_digest}",
         now=datetime.fromtimestamp(context.clock()).astimezone(),
     )
-    paths = [_write(context.settings.data_dir, study_uid, item) for item in objects]
+    paths = [_write(context.settings.data_dir, decision.id, item) for item in objects]
     with transaction(context.database) as session:
         if not _is_encoded(session, decision.id):
             _fill_outbox(context, session, decision, list(zip(objects, paths, strict=True)))
@@ -92,8 +92,8 @@ def _image_result(context: StageContext, work: Work, row: PredictionRow) -> Imag
     )
 
 
-def _write(data_dir: Path, study_uid: str, item: ResultObject) -> Path:
-    path = Path(RESULTS) / study_uid / f"{item.sop_instance_uid}.dcm"
+def _write(data_dir: Path, decision_id: int, item: ResultObject) -> Path:
+    path = Path(RESULTS) / str(decision_id) / f"{item.sop_instance_uid}.dcm"
     write_durably(data_dir / path, item.data)
     return path
 

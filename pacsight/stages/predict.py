@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from collections.abc import Sequence
@@ -64,7 +65,9 @@ def _predict_image(context: StageContext, work: Work, decision: Decision, uid: s
     started = time.perf_counter()
     image = source_image(context, work.revision_id, uid)
     prediction = context.models.predict(decision.model_id, image)
-    artifact = Path(ARTIFACTS) / f"{decision.id}-{uid}.npz"
+    # The UID comes from outside: its digest makes a safe file name.
+    name = hashlib.sha256(uid.encode()).hexdigest()[:24]
+    artifact = Path(ARTIFACTS) / str(decision.id) / f"{name}.npz"
     write_durably(context.settings.data_dir / artifact, _pack(prediction))
     with transaction(context.database) as session:
         session.add(

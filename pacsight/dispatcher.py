@@ -1,0 +1,142 @@
+"""What has to be started, found in the ledger: the one loop that closes every gap.
+
+A unit is started when the ledger says so and marked as started afterwards. A process killed in
+between starts it again under the same key, which the engine takes as the same unit. So nothing
+depends on a message that could get lost: objects become instances, quiet studies become revisions,
+revisions become route jobs, due outbox rows become delivery attempts.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from ledger.database import reading, transaction
+from ledger.domain import DeliveryState, JobState
+from ledger.errors import LedgerError
+from ledger.tables import Decision, Delivery, Job, ResultObjectRow, Revision
+from pacsight.engine import DurableEngine
+from pacsight.settings import Settings
+from pacsight.stages.deliver import pending, postpone
+from pacsight.work import Stage, Work, job_failed, job_queued
+from scp.indexer import index_received
+from scp.revisions import close_complete_studies
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.1
+RECONCILE_S = 10.0
+PATIENCE_AFTER_ERROR_S = 2.0
+
+
+class Dispatcher:
+    """The loop. One runs in each worker that serves intake; several at once do no harm."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Engine,
+        engine: DurableEngine,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._engine = engine
+        self._clock = clock
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until `stop` is set; a ledger that can't be used is waited for."""
+        reconciled_at = self._clock()
+        while not stop.is_set():
+            try:
+                busy = self.tick()
+                if self._clock() - reconciled_at > RECONCILE_S:
+                    self.reconcile()
+                    reconciled_at = self._clock()
+                stop.wait(0 if busy else TICK_S)
+            except LedgerError as error:
+                logger.warning("waiting for the ledger: %s", error)
+                stop.wait(PATIENCE_AFTER_ERROR_S)
+
+    def tick(self) -> bool:
+        """Do what is due now; tell whether there was anything."""
+        now = self._clock()
+        indexed = index_received(self._database, self._settings.spool_dir, now=now)
+        closed = close_complete_studies(self._database, self._settings.completeness, now=now)
+        return bool(self._start_revisions() + self._start_deliveries() + indexed + len(closed))
+
+    def _start_revisions(self) -> int:
+        with reading(self._database) as session:
+            waiting = session.scalars(
+                select(Revision.id).where(Revision.started_at.is_(None)).order_by(Revision.id)
+            ).all()
+        for revision_id in waiting:
+            self._submit(Work(Stage.ROUTE, revision_id), "study")
+            with transaction(self._database) as session:
+                session.get_one(Revision, revision_id).started_at = self._clock()
+        return len(waiting)
+
+    def _start_deliveries(self) -> int:
+        with reading(self._database) as session:
+            due = due_deliveries(session, self._clock())
+        for work in due:
+            self._submit(work, work.destination)
+            with transaction(self._database) as session:
+                for row, _ in pending(session, work):
+                    row.next_attempt_at = None
+        return len(due)
+
+    def _submit(self, work: Work, subject: str) -> None:
+        with transaction(self._database) as session:
+            job_queued(session, work, subject, self._clock())
+        self._engine.submit(work)
+
+    def reconcile(self) -> None:
+        """Give a coded end to jobs that the engine has given up, such as one that kills workers."""
+        with reading(self._database) as session:
+            live = session.scalars(
+                select(Job.id).where(Job.state.in_([JobState.QUEUED, JobState.RUNNING]))
+            ).all()
+        for key, word in self._engine.ended_without_result(live).items() if live else ():
+            with transaction(self._database) as session:
+                job_failed(
+                    session,
+                    key,
+                    "JOB_GIVEN_UP",
+                    f"The engine gave this job up ({word}); see the log, then replay the study.",
+                    self._clock(),
+                )
+                self._postpone(session, key)
+            logger.error("%s given up: %s", key, word)
+
+    def _postpone(self, session: Session, key: str) -> None:
+        job = session.get_one(Job, key)
+        if job.stage == Stage.DELIVER:
+            _, decision_id, destination, attempt = key.split(":")
+            work = Work(Stage.DELIVER, job.revision_id, int(decision_id), destination, int(attempt))
+            postpone(session, work, self._settings.delivery, self._clock())
+
+
+def due_deliveries(session: Session, now: float) -> list[Work]:
+    """Return one unit per decision and destination with pending rows that are due."""
+    rows = session.execute(
+        select(Delivery, ResultObjectRow.decision_id, Decision.revision_id)
+        .join(ResultObjectRow, Delivery.result_object_id == ResultObjectRow.id)
+        .join(Decision, ResultObjectRow.decision_id == Decision.id)
+        .where(Delivery.state == DeliveryState.PENDING, Delivery.next_attempt_at <= now)
+        .order_by(Delivery.id)
+    )
+    units: dict[tuple[int, str], Work] = {}
+    for delivery, decision_id, revision_id in rows:
+        key = (decision_id, delivery.destination)
+        attempt = delivery.attempts + 1
+        if key not in units or units[key].attempt < attempt:
+            units[key] = Work(
+                Stage.DELIVER, revision_id, decision_id, delivery.destination, attempt
+            )
+    return list(units.values())
+

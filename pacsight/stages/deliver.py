@@ -1,0 +1,106 @@
+"""The outbox to a destination: one attempt for all objects of one decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_out.delivery import DeliveryConfig, DeliveryReceipt, deliver, next_delay_s
+from ledger.database import reading, transaction
+from ledger.domain import DeliveryState
+from ledger.events import record
+from ledger.tables import Delivery, ResultObjectRow
+from pacsight.stages.context import StageContext
+from pacsight.work import Work
+
+
+def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
+    """Send what is pending; what failed goes back to the outbox with a later date, or is given up.
+
+    A destination that is no longer configured makes its objects dead letters at once.
+    """
+    destination = next(
+        (item for item in context.settings.destinations if item.name == work.destination), None
+    )
+    with reading(context.database) as session:
+        waiting = [item for _, item in pending(session, work)]
+    if not waiting:
+        return []
+    receipts: dict[str, DeliveryReceipt] = {}
+    if destination is not None:
+        files = [context.settings.data_dir / item.path for item in waiting]
+        sent = deliver(files, destination, calling_ae_title=context.settings.scp.ae_title)
+        receipts = {receipt.sop_instance_uid: receipt for receipt in sent}
+    with transaction(context.database) as session:
+        for row, item in pending(session, work):
+            if destination is None:
+                row.attempts, row.state = work.attempt, DeliveryState.DEAD
+                row.last_error = "DESTINATION_UNKNOWN: add it to the settings again and retry."
+            else:
+                settle(
+                    row,
+                    receipts[item.sop_instance_uid],
+                    attempt=work.attempt,
+                    rules=context.settings.delivery,
+                    now=context.clock(),
+                )
+            record(
+                session,
+                actor=work.destination,
+                action=f"delivery {row.state}",
+                subject=item.sop_instance_uid,
+                detail={"attempt": work.attempt, "status": row.last_status},
+                now=context.clock(),
+            )
+    return []
+
+
+def pending(session: Session, work: Work) -> list[tuple[Delivery, ResultObjectRow]]:
+    """Return the outbox rows that an attempt is about, with their objects."""
+    rows = session.execute(
+        select(Delivery, ResultObjectRow)
+        .join(ResultObjectRow, Delivery.result_object_id == ResultObjectRow.id)
+        .where(
+            ResultObjectRow.decision_id == work.decision_id,
+            Delivery.destination == work.destination,
+            Delivery.state == DeliveryState.PENDING,
+        )
+        .order_by(ResultObjectRow.id)
+    )
+    return [(delivery, item) for delivery, item in rows]
+
+
+def postpone(session: Session, work: Work, rules: DeliveryConfig, now: float) -> None:
+    """Put back into the outbox what an attempt that ended in an error has left pending."""
+    for row, _ in pending(session, work):
+        row.attempts = work.attempt
+        row.next_attempt_at = now + next_delay_s(work.attempt, rules)
+
+
+def settle(
+    row: Delivery,
+    receipt: DeliveryReceipt,
+    *,
+    attempt: int,
+    rules: DeliveryConfig,
+    now: float,
+) -> None:
+    """Write one receipt into its outbox row.
+
+    A refusal that trying again can't mend, or one that has lasted longer than the rules allow,
+    becomes a dead letter, which stays visible and can be retried by hand.
+    """
+    row.attempts = attempt
+    row.last_status = receipt.status
+    row.last_error = None if receipt.is_delivered else f"{receipt.code}: {receipt.message}"
+    row.next_attempt_at = None
+    if receipt.is_delivered:
+        row.state, row.delivered_at = DeliveryState.DELIVERED, now
+        return
+    later = now + next_delay_s(attempt, rules)
+    if receipt.is_retryable and later <= row.queued_at + rules.give_up_after_s:
+        row.next_attempt_at = later
+    else:
+        row.state = DeliveryState.DEAD

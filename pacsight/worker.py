@@ -1,0 +1,97 @@
+"""The worker process: indexes, decides completeness, routes, infers, encodes and delivers."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from inference.model_server import ModelServer
+from inference.registry import scan_models
+from ledger.database import migrate, open_database
+from pacsight.dispatcher import Dispatcher
+from pacsight.engine import DurableEngine
+from pacsight.errors import AlreadyRunningError
+from pacsight.settings import Settings
+from pacsight.stages import perform
+from pacsight.stages.context import StageContext
+
+logger = logging.getLogger(__name__)
+
+QUEUES = ("intake", "cpu", "predict", "deliver")
+CONCURRENCY = {"cpu": 2, "predict": 1, "deliver": 4}
+
+
+def run_worker(
+    settings: Settings, stop: threading.Event, *, name: str, queues: Sequence[str] = QUEUES
+) -> None:
+    """Work until `stop` is set.
+
+    Parameters
+    ----------
+    name
+        A restarted worker resumes what the worker of the same name left, so a second living one is
+        refused.
+    queues
+        Which of :data:`QUEUES` to serve; ``intake`` is the dispatcher.
+
+    Raises
+    ------
+    AlreadyRunningError
+        A worker of that name runs on this data folder.
+    LedgerError
+        The database can't be opened.
+    """
+    with exclusive(settings.data_dir / f"worker-{name}.lock"):
+        database = open_database(settings.ledger_url)
+        migrate(database)
+        registry = scan_models(settings.models_dir)
+        for broken in registry.broken:
+            logger.warning("model folder %s skipped: %s", broken.folder.name, broken.code)
+        models = ModelServer(registry, settings.inference_config())
+        context = StageContext(settings, database, registry, models, time.time)
+        engine = DurableEngine(
+            settings.engine_url,
+            executor_id=name,
+            perform=partial(perform, context),
+            concurrency={queue: CONCURRENCY[queue] for queue in queues if queue in CONCURRENCY},
+        )
+        engine.start()
+        logger.info("worker %s ready with %d models", name, len(registry.models))
+        if "predict" in queues:
+            models.warm_up()
+        try:
+            if "intake" in queues:
+                Dispatcher(settings, database, engine, time.time).run(stop)
+            stop.wait()
+        finally:
+            engine.stop()
+            database.dispose()
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file; the kernel frees it however the process ends.
+
+    Raises
+    ------
+    AlreadyRunningError
+        Another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise AlreadyRunningError(
+            f"{path.stem} runs already on this data folder; stop it or choose another name."
+        ) from error
+    finally:
+        os.close(descriptor)
