@@ -4,6 +4,9 @@ Each package has one tree of its own in its ``errors.py``; all grow from here::
 
     PacsightError
     ├── LedgerError            the database can't be used
+    ├── UnreadableError        a DICOM header can't be read
+    │   ├── UidMissingError    an identifying UID is absent or empty
+    │   └── UidInvalidError    an identifying UID is too long or no UID
     ├── scp.errors.ReceiveError
     ├── inference.errors.InferenceError
     ├── dicom_out.errors.ResultError
@@ -28,3 +31,21 @@ class LedgerError(PacsightError):
 
     code = "LEDGER_UNAVAILABLE"
     retryable = True
+
+
+class UnreadableError(PacsightError):
+    """A DICOM header can't be read."""
+
+    code = "HEADER_UNREADABLE"
+
+
+class UidMissingError(UnreadableError):
+    """Study, Series or SOP Instance UID or SOP Class UID is absent or empty."""
+
+    code = "UID_MISSING"
+
+
+class UidInvalidError(UnreadableError):
+    """An identifying UID is no UID (PS3.5 section 9.1)."""
+
+    code = "UID_INVALID"
