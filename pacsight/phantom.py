@@ -61,7 +61,7 @@ def radiograph(
     """
     rng = np.random.default_rng(seed)
     person = _Thorax(
-        half_width=rng.uniform(0.70, 0.78),
+        half_width=rng.uniform(0.78, 0.84),
         dome_right=rng.uniform(0.685, 0.72),
         dome_left=rng.uniform(0.71, 0.745),
         heart_width=rng.uniform(0.24, 0.30),
@@ -71,17 +71,17 @@ def radiograph(
     u, v = _grid(rows, columns)
     lungs = _lungs(person, u, v)
     heart = _heart(person, u, v)
-    air = lungs * (1 - 0.62 * heart)
+    air = lungs * (1 - 0.66 * heart)
     if consolidation:
         air = air * (1 - _opacity(rng, person, u, v))
     vessels = _vessels(rng, rows, columns) * np.sqrt(lungs)
     total = (
         1.02 * _body(person, u, v)
         - 0.74 * air
-        + 0.20 * heart * (0.4 + 0.6 * lungs)
+        + 0.24 * heart * (0.4 + 0.6 * lungs)
         + 0.17 * _spine(person, u, v)
         + _bones(rng, person, rows, columns)
-        + 0.10 * vessels * (0.25 + air)
+        + 0.20 * vessels * (0.25 + air)
         - 0.10 * _abdominal_gas(person, u, v)
         - 0.10 * _airway(person, u, v)
     )
@@ -164,11 +164,11 @@ def _lungs(person: _Thorax, u: Plane, v: Plane) -> Plane:
         across = side * (u - person.tilt)
         inner = hilum + 0.05 * np.clip((v - 0.45) / 0.3, 0, 1) - 0.03 * _step(0.25 - v, 0.05)
         middle = inner + (wall - inner) * 0.42
-        floor = dome + 0.42 * np.clip(np.abs(across - middle) - 0.02, 0, None) ** 1.75
+        floor = dome + 0.62 * np.abs(across - middle) ** 1.9
         depth = np.clip((across - inner) / (wall - inner + 1e-9), 0, 1)
         profile = (4 * depth * (1 - depth)) ** 0.38
         apex = np.clip((v - person.apex) / 0.17, 0, 1) ** 0.55
-        base = _step(floor - v, 0.011)
+        base = _step(floor - v, 0.007)
         total += profile * apex * base * (0.84 + 0.16 * np.clip((v - 0.2) / 0.3, 0, 1))
     return total
 
@@ -189,24 +189,21 @@ def _heart(person: _Thorax, u: Plane, v: Plane) -> Plane:
 
 
 def _body(person: _Thorax, u: Plane, v: Plane) -> Plane:
-    """Soft tissue of trunk, neck, shoulders and upper arms."""
-    flank = person.half_width + 0.11 + 0.02 * np.sin(3 * v)
-    trunk = np.clip(1 - (np.abs(u) / flank) ** 5, 0, None) ** 0.5
-    shoulder = 0.135 + 0.16 * np.clip(np.abs(u) - 0.16, 0, None) ** 1.15
-    trunk = trunk * _step(v - shoulder, 0.022) * (0.80 + 0.20 * _step(v - 0.70, 0.03))
-    neck = 0.62 * np.clip(1 - (np.abs(u - person.tilt) / 0.26) ** 4, 0, None) ** 0.5
-    arms = sum(
-        0.52 * _ellipse(u, v, s * (0.94 + 0.0 * person.tilt), 0.42, 0.20, 0.40) for s in (-1, 1)
-    )
-    neck = neck * _step(0.24 - v, 0.03) + 0 * trunk
-    return np.maximum.reduce([trunk, neck, arms * (0.7 + 0.3 * _step(v - 0.2, 0.05)) + 0 * trunk])
+    """Soft tissue of trunk, neck and shoulders."""
+    flank = person.half_width + 0.10 + 0.5 * _step(0.27 - v, 0.07)
+    trunk = np.clip(1 - (np.abs(u) / flank) ** 6, 0, None) ** 0.5
+    shoulder = 0.012 + 0.155 * np.clip(np.abs(u - person.tilt) - 0.24, 0, None) ** 0.62
+    depth = 0.86 + 0.26 * _step(v - person.dome_left - 0.01, 0.05) - 0.16 * _step(0.2 - v, 0.08)
+    depth = depth - 0.20 * _step(np.abs(u) - person.half_width, 0.06)
+    muscle = sum(0.12 * _ellipse(u, v, s * 0.62, 0.33, 0.30, 0.13) for s in (-1, 1))
+    return (trunk * depth + muscle) * _step(v - shoulder, 0.016)
 
 
 def _spine(person: _Thorax, u: Plane, v: Plane) -> Plane:
     """Vertebral bodies with their discs."""
     centre = person.tilt * np.sin(3 * v)
     column = np.clip(1 - ((u - centre) / (0.075 + 0.03 * v)) ** 4, 0, None)
-    phase = v ** 0.86 * 2 * np.pi * 15.5
+    phase = v**0.86 * 2 * np.pi * 15.5
     disc = 0.72 + 0.28 * np.tanh(3.2 * (np.cos(phase) + 0.62))
     pedicles = sum(
         np.exp(-(((u - centre - s * 0.05) / 0.014) ** 2)) * np.clip(np.cos(phase), 0, 1) ** 3
@@ -236,13 +233,13 @@ def _opacity(rng: np.random.Generator, person: _Thorax, u: Plane, v: Plane) -> P
     side = -1 if rng.random() < 0.6 else 1
     cu = side * rng.uniform(0.36, 0.42)
     cv = rng.uniform(0.545, 0.585)
-    shape = np.broadcast_shapes(u.shape, v.shape)
-    ragged = 0.20 * _cloud(rng, *shape, 0.09) + 0.09 * _cloud(rng, *shape, 0.03)
+    rows, columns = v.shape[0], u.shape[1]
+    ragged = 0.22 * _cloud(rng, rows, columns, 0.10) + 0.12 * _cloud(rng, rows, columns, 0.035)
     distance = np.hypot((u - cu) / 0.30, (v - cv) / 0.135)
-    core = _step(0.92 - distance + ragged, 0.20)
-    haze = 0.30 * np.exp(-((distance / 1.7) ** 2))
-    spots = 1 - 0.16 * np.clip(_cloud(rng, *shape, 0.022), -1, 1)
-    return np.clip(0.86 * core * spots + haze, 0, 0.93)
+    core = _step(0.80 - distance + ragged, 0.38)
+    haze = 0.34 * np.exp(-((distance / 1.8) ** 2))
+    spots = 1 - 0.20 * np.clip(_cloud(rng, rows, columns, 0.020), -1.2, 1.2)
+    return np.clip(0.74 * core * spots + haze, 0, 0.92)
 
 
 def _pixels(curve: Curve, rows: int, columns: int) -> list[tuple[float, float]]:
@@ -275,13 +272,11 @@ def _bones(rng: np.random.Generator, person: _Thorax, rows: int, columns: int) -
     bones = 0.19 * _tubes(behind, 0.030, rows, columns)
     bones += 0.11 * _tubes(front, 0.034, rows, columns)
     t = np.linspace(0, 1, 40)
-    collar = np.stack([0.075 + 0.66 * t, 0.222 - 0.088 * t + 0.028 * np.sin(2 * np.pi * t)], 1)
-    blade = np.stack([0.80 - 0.17 * t + 0.07 * np.sin(np.pi * t), 0.17 + 0.30 * t], 1)
-    arm = np.stack([0.955 + 0.03 * t, 0.17 + 0.50 * t], 1)
+    collar = np.stack([0.085 + 0.80 * t, 0.215 - 0.062 * t + 0.020 * np.sin(2 * np.pi * t)], 1)
+    blade = np.stack([0.93 - 0.16 * t + 0.05 * np.sin(np.pi * t), 0.18 + 0.28 * t], 1)
     sides = ([1, 1], [-1, 1])
     bones += 0.24 * _tubes([collar * s for s in sides], 0.036, rows, columns)
-    bones += 0.10 * _tubes([blade * s for s in sides], 0.030, rows, columns)
-    return bones + 0.30 * _tubes([arm * s for s in sides], 0.062, rows, columns)
+    return bones + 0.10 * _tubes([blade * s for s in sides], 0.030, rows, columns)
 
 
 def _rib(person: _Thorax, number: int, start: float) -> tuple[Curve, Curve]:
@@ -337,7 +332,7 @@ def _grow(
 def _expose(rng: np.random.Generator, total: Plane, rows: int, columns: int) -> NDArray[np.uint16]:
     """Blur as a detector does, add noise and the side marker, scale to 12 bits."""
     total = ndimage.gaussian_filter(np.clip(total, 0, None), 0.0011 * columns)
-    tone = np.clip((total - 0.02) / 1.45, 0, 1) ** 0.92
+    tone = np.clip((total - 0.02) / 1.5, 0, 1) ** 0.95
     image = 0.03 + 0.93 * tone
     image += rng.normal(0, 1, image.shape) * (0.006 + 0.006 * (1 - image))
     if min(rows, columns) >= 64:

@@ -1,0 +1,1 @@
+"""Results as DICOM: structured reports, heatmap captures, checks and delivery."""
