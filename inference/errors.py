@@ -1,0 +1,161 @@
+"""Errors of models and images.
+
+::
+
+    InferenceError
+    ├── ModelPackageError              a folder in checkpoints/ can't be used
+    │   ├── ManifestMissingError       no manifest.yaml, or it can't be read
+    │   ├── ManifestInvalidError       a value is missing or wrong
+    │   ├── UnknownKeyError            a key that no manifest has
+    │   ├── PathEscapeError            a file outside the model's folder is named
+    │   ├── WeightsMissingError        the weights file is not there
+    │   ├── WeightsDigestError         its sha256 is not the manifest's
+    │   ├── WeightsUnreadableError     it is not a safetensors file
+    │   ├── WeightsMismatchError       its tensors are not those of the network
+    │   ├── NetworkUnknownError        the network is not on the list
+    │   └── NetworkArgumentError       the network has no such argument
+    ├── ModelNotFoundError             no model of this id is installed
+    ├── ImageError                     an image can't be used
+    │   ├── NotAnImageError            neither DICOM, PNG nor JPEG
+    │   ├── TruncatedError             the file ends too early
+    │   ├── MissingPixelDataError      a DICOM object without an image
+    │   ├── TransferSyntaxError        no decoder for this compression
+    │   ├── PixelsUnreadableError      the pixels can't be decoded
+    │   ├── ImageTooSmallError         less than the model's minimum
+    │   └── ImageTooLargeError         more than can be decoded safely
+    └── BackendError                   the inference engine can't run
+"""
+
+from ledger.errors import PacsightError
+
+
+class InferenceError(PacsightError):
+    """Base of the errors of models and images."""
+
+    code = "INFERENCE_FAILED"
+
+
+class ModelPackageError(InferenceError):
+    """A model folder can't be used; the others still can."""
+
+    code = "MODEL_BROKEN"
+
+
+class ManifestMissingError(ModelPackageError):
+    """There is no readable ``manifest.yaml``."""
+
+    code = "MODEL_MANIFEST_MISSING"
+
+
+class ManifestInvalidError(ModelPackageError):
+    """A value of the manifest is missing or wrong."""
+
+    code = "MODEL_MANIFEST_INVALID"
+
+
+class UnknownKeyError(ModelPackageError):
+    """The manifest has a key that no manifest has."""
+
+    code = "MODEL_UNKNOWN_KEY"
+
+
+class PathEscapeError(ModelPackageError):
+    """The manifest names a file outside its folder."""
+
+    code = "MODEL_PATH_ESCAPES"
+
+
+class WeightsMissingError(ModelPackageError):
+    """The weights file is not in the folder."""
+
+    code = "MODEL_WEIGHTS_MISSING"
+
+
+class WeightsDigestError(ModelPackageError):
+    """The weights are not the ones the manifest was written for."""
+
+    code = "MODEL_WEIGHTS_DIGEST"
+
+
+class WeightsUnreadableError(ModelPackageError):
+    """The weights file is not a complete safetensors file."""
+
+    code = "MODEL_WEIGHTS_UNREADABLE"
+
+
+class WeightsMismatchError(ModelPackageError):
+    """The weights are not those of the manifest's network."""
+
+    code = "MODEL_WEIGHTS_MISMATCH"
+
+
+class NetworkUnknownError(ModelPackageError):
+    """The network's name is not on the list of ``inference.networks``."""
+
+    code = "MODEL_NETWORK_UNKNOWN"
+
+
+class NetworkArgumentError(ModelPackageError):
+    """The network has no such argument, or not with this value."""
+
+    code = "MODEL_NETWORK_ARGUMENT"
+
+
+class ModelNotFoundError(InferenceError):
+    """No usable model of this id is installed."""
+
+    code = "MODEL_NOT_FOUND"
+
+
+class ImageError(InferenceError):
+    """An image can't be used."""
+
+    code = "IMAGE_UNUSABLE"
+
+
+class NotAnImageError(ImageError):
+    """The file is neither DICOM nor PNG nor JPEG."""
+
+    code = "NOT_AN_IMAGE"
+
+
+class TruncatedError(ImageError):
+    """The DICOM file ends before its data do."""
+
+    code = "DICOM_TRUNCATED"
+
+
+class MissingPixelDataError(ImageError):
+    """The DICOM object holds no image."""
+
+    code = "NO_PIXEL_DATA"
+
+
+class TransferSyntaxError(ImageError):
+    """No decoder is installed for the object's transfer syntax."""
+
+    code = "TRANSFER_SYNTAX_UNSUPPORTED"
+
+
+class PixelsUnreadableError(ImageError):
+    """The pixels can't be decoded."""
+
+    code = "PIXELS_UNREADABLE"
+
+
+class ImageTooSmallError(ImageError):
+    """The image is smaller than the model accepts."""
+
+    code = "IMAGE_TOO_SMALL"
+
+
+class ImageTooLargeError(ImageError):
+    """The image is larger than can be decoded safely."""
+
+    code = "IMAGE_TOO_LARGE"
+
+
+class BackendError(InferenceError):
+    """The inference engine is not installed or can't run this model."""
+
+    code = "BACKEND_UNAVAILABLE"
