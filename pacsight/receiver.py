@@ -6,8 +6,7 @@ import logging
 import socket
 import threading
 
-from ledger.database import migrate, open_database
-from pacsight.settings import Settings
+from pacsight.settings import Settings, open_ledger
 from scp.listener import Listener
 
 logger = logging.getLogger(__name__)
@@ -28,8 +27,7 @@ def run_receiver(settings: Settings, stop: threading.Event, *, name: str | None 
     scp.errors.ReceiveError
         The port is taken or the spool can't be written.
     """
-    database = open_database(settings.ledger_url)
-    migrate(database)
+    database = open_ledger(settings)
     settings.spool_dir.mkdir(parents=True, exist_ok=True)
     listener = Listener(
         settings.scp, settings.spool_dir, database, name or socket.gethostname()

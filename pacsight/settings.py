@@ -19,9 +19,11 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from sqlalchemy import Engine
 
 from dicom_out.delivery import DeliveryConfig, Destination
 from inference.config import InferenceConfig
+from ledger.database import migrate, open_database
 from pacsight.errors import SettingsError
 from scp.config import CompletenessConfig, ListenerConfig
 
@@ -100,6 +102,19 @@ def load_settings(file: Path | None = None) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError(_first_problem(error)) from error
+
+
+def open_ledger(settings: Settings) -> Engine:
+    """Open the ledger in its newest schema.
+
+    Raises
+    ------
+    LedgerError
+        The database can't be opened or was written by a newer Pacsight.
+    """
+    database = open_database(settings.ledger_url)
+    migrate(database)
+    return database
 
 
 def _default_file() -> Path | None:

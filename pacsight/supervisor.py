@@ -7,6 +7,7 @@ can't stop reception.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -88,7 +89,8 @@ def stop_on_signals(*, supervised: bool = False) -> threading.Event:
     if supervised:
 
         def watch() -> None:
-            sys.stdin.buffer.read()  # returns at end of file only
+            while os.read(sys.stdin.fileno(), 64):  # b"" at end of file only
+                pass
             stop.set()
 
         threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from inference.model_server import ModelServer
 from inference.registry import scan_models
-from ledger.database import migrate, open_database
 from pacsight.dispatcher import Dispatcher
 from pacsight.engine import DurableEngine
 from pacsight.errors import AlreadyRunningError
-from pacsight.settings import Settings
+from pacsight.settings import Settings, open_ledger
 from pacsight.stages import perform
 from pacsight.stages.context import StageContext
 
@@ -49,8 +48,7 @@ def run_worker(
         The database can't be opened.
     """
     with exclusive(settings.data_dir / f"worker-{name}.lock"):
-        database = open_database(settings.ledger_url)
-        migrate(database)
+        database = open_ledger(settings)
         registry = scan_models(settings.models_dir)
         for broken in registry.broken:
             logger.warning("model folder %s skipped: %s", broken.folder.name, broken.code)

@@ -1,0 +1,244 @@
+"""Reports read from the ledger: plain dictionaries for the command line and the web app.
+
+They hold UIDs, codes and counts; of the patient only what a caller asks for by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from ledger.tables import (
+    Decision,
+    Delivery,
+    Event,
+    Instance,
+    Job,
+    PredictionRow,
+    ReceivedObject,
+    ResultObjectRow,
+    Revision,
+    Series,
+    Study,
+)
+
+
+def list_studies(session: Session, limit: int = 50) -> list[dict[str, Any]]:
+    """Return the newest studies first: UIDs, counts, state and findings of the newest revision."""
+    studies = session.scalars(select(Study).order_by(Study.last_received_at.desc()).limit(limit))
+    return [_summary(session, study) for study in studies]
+
+
+def find_study(session: Session, study_instance_uid: str) -> Study | None:
+    """Return the study of that UID, or None."""
+    return session.scalar(select(Study).where(Study.study_instance_uid == study_instance_uid))
+
+
+def study_report(session: Session, study: Study) -> dict[str, Any]:
+    """Return everything that happened to a study, newest revision last."""
+    return {
+        **_summary(session, study),
+        "series": _series(session, study),
+        "revisions": [_revision(session, revision) for revision in _revisions(session, study)],
+        "events": _events(session, study),
+    }
+
+
+def _summary(session: Session, study: Study) -> dict[str, Any]:
+    revisions = _revisions(session, study)
+    return {
+        "study_instance_uid": study.study_instance_uid,
+        "accession_number": study.accession_number,
+        "modalities": sorted({row["modality"] for row in _series(session, study)}),
+        "instances": sum(row["instances"] for row in _series(session, study)),
+        "last_received_at": study.last_received_at,
+        "state": _state(session, study, revisions),
+        "revision": revisions[-1].number if revisions else 0,
+    }
+
+
+def _state(session: Session, study: Study, revisions: Sequence[Revision]) -> str:
+    """Return receiving, waiting, working, failed, not analysed, delivering, undelivered or done."""
+    if study.open_since is not None:
+        return "receiving"
+    if not revisions or revisions[-1].started_at is None:
+        return "waiting"
+    newest = revisions[-1].id
+    jobs = {
+        state: stages
+        for state, stages in session.execute(
+            select(Job.state, func.count()).where(Job.revision_id == newest).group_by(Job.state)
+        ).tuples()
+    }
+    deliveries = set(
+        session.scalars(
+            select(Delivery.state)
+            .join(ResultObjectRow, Delivery.result_object_id == ResultObjectRow.id)
+            .join(Decision, ResultObjectRow.decision_id == Decision.id)
+            .where(Decision.revision_id == newest)
+        )
+    )
+    accepted = session.scalar(
+        select(func.count()).where(Decision.revision_id == newest, Decision.is_accepted)
+    )
+    if "pending" in deliveries:
+        return "delivering"
+    if jobs.get("queued") or jobs.get("running"):
+        return "working"
+    if jobs.get("failed"):
+        return "failed"
+    if not accepted:
+        return "not analysed"
+    return "undelivered" if "dead" in deliveries else "done"
+
+
+def _revisions(session: Session, study: Study) -> list[Revision]:
+    query = select(Revision).where(Revision.study_id == study.id).order_by(Revision.number)
+    return list(session.scalars(query))
+
+
+def _series(session: Session, study: Study) -> list[dict[str, Any]]:
+    rows = session.execute(
+        select(Series, func.count(Instance.id))
+        .outerjoin(Instance, (Instance.series_id == Series.id) & Instance.is_current)
+        .where(Series.study_id == study.id)
+        .group_by(Series.id)
+        .order_by(Series.series_number, Series.id)
+    )
+    return [
+        {
+            "series_instance_uid": series.series_instance_uid,
+            "modality": series.modality,
+            "series_description": series.series_description,
+            "instances": count,
+        }
+        for series, count in rows
+    ]
+
+
+def _revision(session: Session, revision: Revision) -> dict[str, Any]:
+    decisions = session.scalars(
+        select(Decision).where(Decision.revision_id == revision.id).order_by(Decision.model_id)
+    )
+    failed = session.scalars(
+        select(Job).where(Job.revision_id == revision.id, Job.error_code.is_not(None))
+    )
+    return {
+        "number": revision.number,
+        "complete_because": {"code": revision.reason_code, "reason": revision.reason},
+        "created_at": revision.created_at,
+        "decisions": [_decision(session, decision) for decision in decisions],
+        "failures": [
+            {"job": job.id, "code": job.error_code, "message": job.error} for job in failed
+        ],
+    }
+
+
+def _decision(session: Session, decision: Decision) -> dict[str, Any]:
+    predictions = session.scalars(
+        select(PredictionRow)
+        .where(PredictionRow.decision_id == decision.id)
+        .order_by(PredictionRow.sop_instance_uid)
+    )
+    refusal = {"code": decision.code, "message": decision.message}
+    return {
+        "model": decision.model_id,
+        "version": decision.model_version,
+        "digest": decision.model_digest,
+        "refused": None if decision.is_accepted else refusal,
+        "predictions": [
+            {
+                "sop_instance_uid": row.sop_instance_uid,
+                "findings": row.summary["findings"],
+                "seconds": row.seconds,
+            }
+            for row in predictions
+        ],
+        "results": _results(session, decision.id),
+    }
+
+
+def _results(session: Session, decision_id: int) -> list[dict[str, Any]]:
+    rows = session.scalars(
+        select(ResultObjectRow)
+        .where(ResultObjectRow.decision_id == decision_id)
+        .order_by(ResultObjectRow.id)
+    )
+    return [
+        {
+            "kind": row.kind,
+            "sop_instance_uid": row.sop_instance_uid,
+            "series_instance_uid": row.series_instance_uid,
+            "path": row.path,
+            "deliveries": list_deliveries(session, result_object_id=row.id),
+        }
+        for row in rows
+    ]
+
+
+def list_deliveries(
+    session: Session,
+    *,
+    result_object_id: int | None = None,
+    state: str | None = None,
+    limit: int = 1000,
+) -> list[dict[str, Any]]:
+    """Return outbox rows, newest first."""
+    query = (
+        select(Delivery, ResultObjectRow)
+        .join(ResultObjectRow, Delivery.result_object_id == ResultObjectRow.id)
+        .order_by(Delivery.id.desc())
+        .limit(limit)
+    )
+    if result_object_id is not None:
+        query = query.where(Delivery.result_object_id == result_object_id)
+    if state is not None:
+        query = query.where(Delivery.state == state)
+    return [
+        {
+            "id": row.id,
+            "destination": row.destination,
+            "kind": item.kind,
+            "sop_instance_uid": item.sop_instance_uid,
+            "state": row.state,
+            "attempts": row.attempts,
+            "last_status": row.last_status,
+            "last_error": row.last_error,
+            "next_attempt_at": row.next_attempt_at,
+            "delivered_at": row.delivered_at,
+        }
+        for row, item in session.execute(query)
+    ]
+
+
+def list_quarantined(session: Session, limit: int = 100) -> list[dict[str, Any]]:
+    """Return received objects that could not be read, newest first, with the reason."""
+    rows = session.scalars(
+        select(ReceivedObject)
+        .where(ReceivedObject.state == "quarantined")
+        .order_by(ReceivedObject.id.desc())
+        .limit(limit)
+    )
+    return [
+        {
+            "id": row.id,
+            "sop_instance_uid": row.sop_instance_uid,
+            "received_at": row.received_at,
+            "code": row.reason_code,
+            "reason": row.reason,
+        }
+        for row in rows
+    ]
+
+
+def _events(session: Session, study: Study) -> list[dict[str, Any]]:
+    rows = session.scalars(
+        select(Event).where(Event.subject == study.study_instance_uid).order_by(Event.id)
+    )
+    return [
+        {"at": row.at, "actor": row.actor, "action": row.action, "detail": row.detail}
+        for row in rows
+    ]

@@ -1,0 +1,5 @@
+"""``python -m pacsight``."""
+
+from pacsight.cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""``pacsight deliveries``: the outbox."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from sqlalchemy import select
+
+from ledger.database import reading, transaction
+from ledger.domain import DeliveryState
+from ledger.events import record
+from ledger.queries import list_deliveries
+from ledger.tables import Delivery
+from pacsight.commands.output import Json, print_json, print_table
+from pacsight.errors import NotFoundError
+from pacsight.settings import load_settings, open_ledger
+
+app = typer.Typer(help="Results on their way to the PACS.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    state: Annotated[
+        DeliveryState | None, typer.Option(help="Only these: pending, delivered or dead.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List deliveries, newest first."""
+    database = open_ledger(load_settings())
+    with reading(database) as session:
+        rows = list_deliveries(session, state=state)
+    if json:
+        print_json(rows)
+        return
+    columns = ("id", "destination", "kind", "state", "attempts", "last_error", "sop_instance_uid")
+    print_table("Deliveries", columns, [[row[name] or "" for name in columns] for row in rows])
+
+
+@app.command()
+def retry(
+    delivery_id: Annotated[
+        int | None, typer.Argument(help="Which; default: every dead one and every waiting one.")
+    ] = None,
+) -> None:
+    """Send again now what was given up or waits for its next attempt."""
+    database = open_ledger(load_settings())
+    now = time.time()
+    with transaction(database) as session:
+        query = select(Delivery).where(Delivery.state != DeliveryState.DELIVERED)
+        if delivery_id is not None:
+            query = query.where(Delivery.id == delivery_id)
+        rows = session.scalars(query).all()
+        if delivery_id is not None and not rows:
+            raise NotFoundError(
+                f"There is no undelivered delivery {delivery_id}; see 'pacsight deliveries list'."
+            )
+        for row in rows:
+            row.state, row.next_attempt_at, row.queued_at = DeliveryState.PENDING, now, now
+            record(
+                session,
+                actor="operator",
+                action="delivery retried",
+                subject=f"delivery {row.id}",
+                detail={"attempts": row.attempts},
+                now=now,
+            )
+    typer.echo(f"{len(rows)} deliveries will be tried again now.")

@@ -1,0 +1,87 @@
+"""``pacsight demo``: what ``make demo`` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pacsight.commands.output import print_table
+from pacsight.commands.studies import finding_text
+from pacsight.demonstration import Outcome, demonstrate, fresh_folder
+from pacsight.samples import write_sample_studies
+from pacsight.settings import load_settings
+
+
+def demo(
+    study: Annotated[
+        Path | None, typer.Argument(help="A file or folder of your own.", exists=True)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Push studies through a Pacsight of its own into a PACS and show what came back."""
+    console = Console(stderr=True)
+    folder = fresh_folder(out)
+    if study is None:
+        files = write_sample_studies(folder / "samples")
+        console.print(f"Synthetic sample studies: {folder / 'samples'}.")
+    else:
+        files = [study] if study.is_file() else sorted(p for p in study.rglob("*") if p.is_file())
+    with console.status("Starting …") as status:
+
+        def say(sentence: str) -> None:
+            console.print(sentence)
+            status.update("Working …")
+
+        outcomes = demonstrate(files, folder, load_settings().models_dir, say)
+    _print(outcomes, folder)
+    if not all(outcome.is_well for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _print(outcomes: list[Outcome], folder: Path) -> None:
+    columns = ("study", "why complete", "model", "finding", "delivered", "seconds")
+    rows = [row for outcome in outcomes for row in _rows(outcome)]
+    print_table("What came back", columns, rows)
+    typer.echo(f"DICOM results as the PACS holds them: {folder / 'results'}")
+    for outcome in outcomes:
+        for picture in outcome.pictures:
+            typer.echo(f"Heatmap: {picture}")
+    typer.echo(f"Settings and log: {folder / 'pacsight.yaml'}, {folder / 'pacsight.log'}")
+
+
+def _rows(outcome: Outcome) -> list[list[str]]:
+    report = outcome.report
+    revision = report["revisions"][-1]
+    study = f"{'/'.join(report['modalities'])} …{report['study_instance_uid'][-8:]}"
+    because = revision["complete_because"]["code"]
+    rows = []
+    for decision in revision["decisions"]:
+        model = f"{decision['model']} {decision['version']}"
+        if decision["refused"]:
+            reason = f"not analysed because {decision['refused']['code']}"
+            rows.append([study, because, model, reason, "", ""])
+            continue
+        findings = [
+            finding_text(finding)
+            for prediction in decision["predictions"]
+            for finding in prediction["findings"]
+        ]
+        done = [item for item in decision["results"] if _delivered_at(item)]
+        kinds = " + ".join(item["kind"].upper() for item in done)
+        last = max((_delivered_at(item) for item in done), default=0.0)
+        seconds = f"{last - report['last_received_at']:.1f}" if done else ""
+        rows.append([study, because, model, "\n".join(findings), kinds, seconds])
+    for failure in revision["failures"]:
+        reason = f"not analysed because {failure['code']}: {failure['message']}"
+        rows.append([study, because, failure["job"], reason, "", ""])
+    return rows
+
+
+def _delivered_at(item: dict[str, Any]) -> float:
+    times = [delivery["delivered_at"] for delivery in item["deliveries"]]
+    return max((at for at in times if at is not None), default=0.0)

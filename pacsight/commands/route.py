@@ -1,0 +1,50 @@
+"""``pacsight route``: which models apply to files, which refuse, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pacsight.analysis import Input, collect_studies, route_input
+from pacsight.commands.output import Json, print_json, print_table
+from pacsight.settings import load_settings
+
+
+def route(
+    paths: Annotated[
+        list[Path], typer.Argument(help="DICOM, PNG, JPG files or folders.", exists=True)
+    ],
+    json: Json = False,
+) -> None:
+    """Tell for each study which models apply, and why the others don't."""
+    settings = load_settings()
+    rows = [
+        row for study in collect_studies(paths) for row in _rows(study, settings.models_dir)
+    ]
+    if json:
+        for row in rows:
+            print_json(row)
+    else:
+        columns = ("input", "model", "applies", "code", "message")
+        print_table("Routing", columns, [[row[name] for name in columns] for row in rows])
+    if not any(row["applies"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _rows(study: Input, models_dir: Path) -> list[dict[str, object]]:
+    if study.refusal is not None:
+        return [_row(study.name, "", study.refusal.code, study.refusal.message)]
+    return [
+        _row(study.name, decision.model.model_id, "", "")
+        if decision.refusal is None
+        else _row(
+            study.name, decision.model.model_id, decision.refusal.code, decision.refusal.message
+        )
+        for decision in route_input(study, models_dir)
+    ]
+
+
+def _row(name: str, model: str, code: str, message: str) -> dict[str, object]:
+    return {"input": name, "model": model, "applies": not code, "code": code, "message": message}

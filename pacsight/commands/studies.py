@@ -1,0 +1,122 @@
+"""``pacsight studies``: what came in, what was done, what was refused, why; and do it again."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from ledger.database import reading, transaction
+from ledger.queries import find_study, list_quarantined, list_studies, study_report
+from pacsight.commands.output import Json, print_json, print_table
+from pacsight.errors import NotFoundError
+from pacsight.settings import load_settings, open_ledger
+from scp.revisions import replay_study
+
+app = typer.Typer(help="Received studies and what became of them.", no_args_is_help=True)
+
+StudyUid = Annotated[str, typer.Argument(help="Study Instance UID.", metavar="UID")]
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
+    quarantined: Annotated[
+        bool, typer.Option(help="The received objects that can't be read, with the reason.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List studies, newest first."""
+    database = open_ledger(load_settings())
+    with reading(database) as session:
+        rows = list_quarantined(session, limit) if quarantined else list_studies(session, limit)
+    if json:
+        print_json(rows)
+    elif quarantined:
+        columns = ("id", "code", "reason", "sop_instance_uid")
+        print_table("Quarantine", columns, [[row[name] for name in columns] for row in rows])
+    else:
+        columns = ("study_instance_uid", "modalities", "instances", "state", "revision")
+        print_table("Studies", columns, [[_cell(row[name]) for name in columns] for row in rows])
+
+
+@app.command()
+def show(uid: StudyUid, json: Json = False) -> None:
+    """Show one study: why complete, which models applied or refused, findings, deliveries."""
+    database = open_ledger(load_settings())
+    with reading(database) as session:
+        study = find_study(session, uid)
+        if study is None:
+            raise NotFoundError(f"Study {uid} was never received; see 'pacsight studies list'.")
+        report = study_report(session, study)
+    if json:
+        print_json(report)
+    else:
+        _print(report)
+
+
+@app.command()
+def replay(uid: StudyUid) -> None:
+    """Analyse a study again with the models installed now, as a new revision."""
+    database = open_ledger(load_settings())
+    with transaction(database) as session:
+        study = find_study(session, uid)
+        number = None if study is None else replay_study(session, study, now=time.time())
+    if number is None:
+        raise NotFoundError(f"Study {uid} holds nothing to analyse; see 'pacsight studies list'.")
+    typer.echo(f"Study {uid} will be analysed again as revision {number}.")
+
+
+def _cell(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _print(report: dict[str, Any]) -> None:
+    typer.echo(f"Study     {report['study_instance_uid']}")
+    typer.echo(f"Accession {report['accession_number'] or '-'}")
+    typer.echo(f"State     {report['state']}")
+    for series in report["series"]:
+        typer.echo(
+            f"Series    {series['modality']} {series['series_description']}"
+            f" ({series['instances']} instances)"
+        )
+    for revision in report["revisions"]:
+        because = revision["complete_because"]
+        typer.echo(f"\nRevision {revision['number']}: {because['code']}: {because['reason']}")
+        rows = [row for decision in revision["decisions"] for row in decision_rows(decision)]
+        rows += [[item["job"], "failed", f"{item['code']}: {item['message']}", ""]
+                 for item in revision["failures"]]
+        print_table("", ("model", "answer", "finding or reason", "results"), rows)
+    for event in report["events"]:
+        at = datetime.fromtimestamp(event["at"]).astimezone().isoformat(timespec="seconds")
+        typer.echo(f"{at}  {event['actor']}: {event['action']} {event['detail']}")
+
+
+def decision_rows(decision: dict[str, Any]) -> list[list[str]]:
+    """Return table rows (model, answer, finding or reason, results) of one routing decision."""
+    model = f"{decision['model']} {decision['version']}"
+    if decision["refused"]:
+        refusal = decision["refused"]
+        return [[model, "not applied", f"{refusal['code']}: {refusal['message']}", ""]]
+    results = ", ".join(
+        f"{item['kind'].upper()} {delivery['state']} at {delivery['destination']}"
+        for item in decision["results"]
+        for delivery in item["deliveries"]
+    )
+    rows = [
+        [model, "applied", finding_text(finding), results]
+        for prediction in decision["predictions"]
+        for finding in prediction["findings"]
+    ]
+    return rows or [[model, "applied", "", results]]
+
+
+def finding_text(finding: dict[str, Any]) -> str:
+    """Return a finding in words: label, probability, threshold."""
+    word = "positive" if finding["probability"] >= finding["threshold"] else "negative"
+    return (
+        f"{finding['label']}: {word}, probability {finding['probability']:.3f}"
+        f" (threshold {finding['threshold']:.3f})"
+    )

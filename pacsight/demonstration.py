@@ -1,0 +1,203 @@
+"""The demo: sample studies through a real Pacsight into a PACS, and what came back."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+from pydicom import Dataset, dcmread
+from sqlalchemy import Engine
+
+from dicom_out.delivery import Destination, echo, send
+from ledger.database import reading
+from ledger.queries import find_study, study_report
+from pacsight.analysis import collect_studies
+from pacsight.errors import OperationError
+from pacsight.settings import Settings, load_settings, open_ledger
+from pacsight.stand_in_pacs import AE_TITLE, StandInPacs, free_port, start_pacs
+from pacsight.waiting import wait_until
+
+MARKER = ".pacsight-demo"
+START_S = 120.0
+STUDY_S = 180.0
+SETTLED = {"done", "failed", "not analysed", "undelivered"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one study: its report, and the results found in the PACS."""
+
+    report: dict[str, Any]
+    results: tuple[Path, ...]
+    pictures: tuple[Path, ...]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way any more."""
+        return self.report["state"] in SETTLED
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it was analysed and delivered, or refused for a reason."""
+        return self.report["state"] in {"done", "not analysed"}
+
+
+def fresh_folder(folder: Path) -> Path:
+    """Make `folder` empty, if it is new or an earlier demo's.
+
+    Raises
+    ------
+    OperationError
+        It holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
+        raise OperationError(f"{folder} is not a demo's folder; choose an empty one with --out.")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARKER).touch()
+    return folder
+
+
+def demonstrate(
+    files: Sequence[Path], folder: Path, models_dir: Path, say: Callable[[str], None]
+) -> list[Outcome]:
+    """Send `files` to a Pacsight started for it, wait for the results, and fetch them.
+
+    Parameters
+    ----------
+    folder
+        Takes data, logs, the PACS's own files, ``results/`` and ``pictures/``.
+    say
+        Called with one sentence for each step.
+
+    Raises
+    ------
+    OperationError
+        Pacsight did not start, refused a file, or did not finish in time; the log says why.
+    """
+    with start_pacs(folder / "pacs") as pacs:
+        say(f"PACS: {pacs.name}, port {pacs.port}.")
+        config = _write_settings(folder, models_dir, pacs.port)
+        settings = load_settings(config)
+        with _running(config, settings, folder / "pacsight.log"):
+            say(f"Pacsight: {settings.scp.ae_title}, port {settings.scp.port}.")
+            uids = _push(files, settings)
+            say(f"{len(files)} objects of {len(uids)} studies sent and acknowledged.")
+            database = open_ledger(settings)
+            try:
+                reports = _await(database, uids, say)
+            finally:
+                database.dispose()
+        return _collect(reports, pacs, folder)
+
+
+def _write_settings(folder: Path, models_dir: Path, pacs_port: int) -> Path:
+    config = folder / "pacsight.yaml"
+    values = {
+        "data_dir": str(folder / "data"),
+        "models_dir": str(models_dir),
+        "scp": {"host": "127.0.0.1", "port": free_port()},
+        "destinations": [
+            {"name": "pacs", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": pacs_port}
+        ],
+    }
+    config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return config
+
+
+def _ourselves(settings: Settings) -> Destination:
+    return Destination(
+        name="pacsight", ae_title=settings.scp.ae_title, host="127.0.0.1", port=settings.scp.port
+    )
+
+
+@contextmanager
+def _running(config: Path, settings: Settings, log: Path) -> Iterator[None]:
+    command = [sys.executable, "-m", "pacsight", "--verbose", "--config", str(config), "serve"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            ready = wait_until(
+                lambda: (
+                    process.poll() is not None
+                    or echo(_ourselves(settings), calling_ae_title="DEMO").is_delivered
+                ),
+                START_S,
+            )
+            if not ready or process.poll() is not None:
+                raise OperationError(f"Pacsight did not start; see {log}.")
+            yield
+        finally:
+            process.terminate()
+            process.wait(40)
+
+
+def _push(files: Sequence[Path], settings: Settings) -> list[str]:
+    receipts = send(files, _ourselves(settings), calling_ae_title="DEMO")
+    for receipt in receipts:
+        if not receipt.is_delivered:
+            raise OperationError(f"A file was not taken: {receipt.code}: {receipt.message}")
+    studies = [study.study_instance_uid for study in collect_studies(files)]
+    return list(dict.fromkeys(uid for uid in studies if uid))
+
+
+def _await(
+    database: Engine, uids: Sequence[str], say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    settled: dict[str, dict[str, Any]] = {}
+
+    def all_settled() -> bool:
+        with reading(database) as session:
+            for uid in uids:
+                study = find_study(session, uid)
+                if study is None or uid in settled:
+                    continue
+                report = study_report(session, study)
+                if report["state"] in SETTLED:
+                    settled[uid] = report
+                    say(f"{len(settled)} of {len(uids)}: {report['state']}.")
+        return len(settled) == len(uids)
+
+    if not wait_until(all_settled, STUDY_S):
+        raise OperationError("Not every study was finished in time; see pacsight.log.")
+    return [settled[uid] for uid in uids]
+
+
+def _collect(
+    reports: Sequence[dict[str, Any]], pacs: StandInPacs, folder: Path
+) -> list[Outcome]:
+    by_study: dict[str, list[tuple[bytes, Dataset]]] = {}
+    for data in pacs.objects():
+        dataset = dcmread(io.BytesIO(data))
+        by_study.setdefault(dataset.StudyInstanceUID, []).append((data, dataset))
+    outcomes = []
+    for number, report in enumerate(reports, start=1):
+        results, pictures = [], []
+        for data, dataset in by_study.get(report["study_instance_uid"], []):
+            name = f"study-{number}-{dataset.Modality.lower()}-{dataset.InstanceNumber}"
+            results.append(_write(folder / "results" / f"{name}.dcm", data))
+            if "PixelData" in dataset:
+                pictures.append(_write_picture(folder / "pictures" / f"{name}.png", dataset))
+        outcomes.append(Outcome(report, tuple(results), tuple(pictures)))
+    return outcomes
+
+
+def _write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _write_picture(path: Path, dataset: Dataset) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(dataset.pixel_array).save(path)
+    return path

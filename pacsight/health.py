@@ -1,0 +1,103 @@
+"""Is this installation healthy? What ``pacsight doctor`` looks at."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dicom_out.delivery import Destination, echo
+from inference.registry import scan_models
+from ledger.errors import PacsightError
+from pacsight.settings import Settings, open_ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: whether it is well, and a sentence."""
+
+    name: str
+    is_ok: bool
+    message: str
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Yield one check after another; none changes anything but an outdated ledger schema."""
+    yield _data_folder(settings)
+    yield _ledger(settings)
+    yield from _models(settings)
+    yield _inference()
+    yield _receiver(settings)
+    if not settings.destinations:
+        yield Check("destinations", False, "None is set: results would stay here. Add one.")
+    for destination in settings.destinations:
+        yield _destination(settings, destination)
+
+
+def _data_folder(settings: Settings) -> Check:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(settings.data_dir).free
+    except OSError as error:
+        return Check("data folder", False, f"{settings.data_dir}: {error.strerror}.")
+    if not os.access(settings.data_dir, os.W_OK):
+        return Check("data folder", False, f"{settings.data_dir} can't be written; change its owner.")
+    reserve = settings.scp.disk_reserve_bytes
+    sentence = f"{free / 1e9:.1f} GB free, {reserve / 1e9:.1f} GB kept in reserve."
+    if free <= reserve:
+        return Check("data folder", False, f"{sentence} Senders get 0xA700 until there is space.")
+    return Check("data folder", True, sentence)
+
+
+def _ledger(settings: Settings) -> Check:
+    try:
+        open_ledger(settings).dispose()
+    except PacsightError as error:
+        return Check("ledger", False, f"{error.code}: {error}")
+    return Check("ledger", True, "PostgreSQL." if settings.database_url else "SQLite.")
+
+
+def _models(settings: Settings) -> Iterator[Check]:
+    registry = scan_models(settings.models_dir)
+    for package in registry.models:
+        identity = package.identity
+        yield Check(f"model {identity.model_id}", True, f"{identity.version}, {identity.name}.")
+    for broken in registry.broken:
+        yield Check(f"model {broken.folder.name}", False, f"{broken.code}: {broken.message}")
+    if not registry.models:
+        yield Check("models", False, f"No usable model in {settings.models_dir}; check models_dir.")
+
+
+def _inference() -> Check:
+    missing = [name for name in ("openvino", "torch") if importlib.util.find_spec(name) is None]
+    if missing:
+        return Check("inference", False, f"Not installed: {', '.join(missing)}; install Pacsight again.")
+    return Check("inference", True, "OpenVINO and PyTorch are installed.")
+
+
+def _receiver(settings: Settings) -> Check:
+    ourselves = Destination(
+        name="ourselves", ae_title=settings.scp.ae_title, host="127.0.0.1", port=settings.scp.port
+    )
+    if echo(ourselves, calling_ae_title=settings.scp.ae_title).is_delivered:
+        return Check("receiver", True, f"Answers C-ECHO on port {settings.scp.port}.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.scp.host, settings.scp.port))
+        except OSError as error:
+            return Check(
+                "receiver", False, f"Port {settings.scp.port} can't be used: {error.strerror}."
+            )
+    return Check("receiver", True, f"Not running; port {settings.scp.port} is free.")
+
+
+def _destination(settings: Settings, destination: Destination) -> Check:
+    receipt = echo(destination, calling_ae_title=settings.scp.ae_title)
+    name = f"destination {destination.name}"
+    if receipt.is_delivered:
+        return Check(name, True, "Answers C-ECHO.")
+    return Check(name, False, f"{receipt.code}: {receipt.message}")

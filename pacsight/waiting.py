@@ -1,0 +1,16 @@
+"""Waiting for something that another process does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, look_s: float = 0.1) -> bool:
+    """Look every `look_s` seconds until `condition` holds; tell whether it did in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(look_s)
+    return True
