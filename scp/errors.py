@@ -1,15 +1,17 @@
-"""Errors of the receive path::
+"""Errors of the receive path.
 
-    ReceiveError              an object or association is refused; carries a DIMSE status
+::
+
+    ReceiveError              an object is refused; carries the DIMSE status that the sender gets
     ├── SpoolError            the spool can't take or give bytes
-    │   └── SpoolFullError    below the disk reserve, or the disk is full
+    │   └── SpoolFullError    less free space than the reserve
     ├── CommitError           the ledger did not commit
-    ├── MissingUidError       the C-STORE names no usable SOP Instance
+    ├── MissingUidError       the request names no usable SOP Instance
+    ├── MissingDataSetError   the request brings no data set
     ├── WrongContextError     the SOP class is not the one negotiated
     └── ListenerError         the listener can't start
 
-The status is what the sender gets (PS3.4 Annex B.2.3, PS3.7 Annex C); the sentence goes into Error
-Comment (0000,0902), so it stays within 64 characters.
+The sentence also goes to the sender as Error Comment (0000,0902), an LO of at most 64 characters.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ class ReceiveError(PacsightError):
     """Base of everything that can go wrong while objects come in."""
 
     code: ClassVar[str] = "RECEIVE_FAILED"
-    status: ClassVar[int] = 0xC000  # Cannot understand, PS3.4 table B.2-1
+    status: ClassVar[int] = 0xC000
+    """Error: Cannot understand (PS3.4 table B.2-1)"""
 
 
 class SpoolError(ReceiveError):
@@ -31,7 +34,7 @@ class SpoolError(ReceiveError):
 
     code = "SPOOL_FAILED"
     retryable = True
-    status = 0xA700  # Refused: Out of resources, PS3.4 table B.2-1
+    status = 0xA700  # Refused: Out of Resources, PS3.4 table B.2-1
 
 
 class SpoolFullError(SpoolError):
@@ -52,14 +55,19 @@ class MissingUidError(ReceiveError):
     """Affected SOP Class or Instance UID is absent or no UID (PS3.5 section 9.1)."""
 
     code = "SOP_UID_INVALID"
-    status = 0xC000
+
+
+class MissingDataSetError(ReceiveError):
+    """The C-STORE-RQ says that no data set follows (PS3.7 section 9.3.1.1)."""
+
+    code = "DATA_SET_MISSING"
 
 
 class WrongContextError(ReceiveError):
-    """Affected SOP Class UID differs from the presentation context's abstract syntax."""
+    """The class is no storage class or not the abstract syntax of its presentation context."""
 
     code = "SOP_CLASS_NOT_NEGOTIATED"
-    status = 0x0122  # Refused: SOP Class not supported, PS3.7 section C.5.7
+    status = 0x0122  # Refused: SOP Class not supported, PS3.7 section 9.1.1.1.9
 
 
 class ListenerError(ReceiveError):

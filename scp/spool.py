@@ -1,20 +1,238 @@
-"""The spool: append-only segments that hold received objects as Part 10 files, one after another.
+"""The spool: append-only segments that hold received objects as Part 10 files, end to end.
 
-An object is the slice ``(segment, offset, size)`` of its ``received_object`` row. Bytes of a segment
-that no row names are worth nothing: an unfinished object, or one whose commit failed.
+An object is the slice ``(segment, offset, size)`` of its ``received_object`` row. Bytes that no row
+names are worth nothing: an unfinished object, or one whose commit failed.
+
+Segments and not one file per object, because creating a file costs more than syncing it. A segment
+takes one object at a time and passes from association to association; a restart opens new ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
+import logging
 import os
 import re
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from scp.errors import SpoolError
+from scp.errors import SpoolError, SpoolFullError
 
-SEGMENT_NAME = re.compile(r"[0-9a-z-]{1,123}\.seg")
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+LOGGER = logging.getLogger(__name__)
+BUFFER_BYTES = 1 << 18  # measured: larger writes are not faster
+SEGMENT_NAME = re.compile(r"[0-9a-f-]{1,120}\.seg")
+WRITE_FAILED = "The object can't be written to disk; send it again later."
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledObject:
+    """Where a synced object lies; offset and size in bytes."""
+
+    segment: str
+    offset: int
+    size: int
+
+
+class _Segment:
+    """One append-only file. Everything below `end` is synced and never written again."""
+
+    __slots__ = ("descriptor", "end", "name")
+
+    def __init__(self, folder_descriptor: int, name: str) -> None:
+        self.name = name
+        self.end = 0
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self.descriptor = os.open(name, flags, 0o640, dir_fd=folder_descriptor)
+        os.fsync(folder_descriptor)  # else a power cut may lose the file with its synced bytes
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class Spool:
+    """The folder of segments that one listener writes. Safe for use by many threads.
+
+    Parameters
+    ----------
+    folder
+        Made when it doesn't exist.
+    segment_bytes
+        A segment of this size or more takes no further object.
+    reserve_bytes
+        Free space that must be left in the file system.
+
+    Raises
+    ------
+    SpoolError
+        The folder can't be made or opened.
+    """
+
+    def __init__(self, folder: Path, *, segment_bytes: int, reserve_bytes: int) -> None:
+        self._segment_bytes = segment_bytes
+        self._reserve_bytes = reserve_bytes
+        self._free: list[_Segment] = []  # append and pop are atomic
+        self._prefix = f"{time.time_ns():x}-{os.getpid():x}"
+        self._numbers = itertools.count()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SpoolError(f"The spool folder can't be used: {error.strerror}.") from error
+
+    def begin(self, header: bytes, buffer: memoryview) -> ObjectWriter:
+        """Start an object with its File Meta Information.
+
+        Parameters
+        ----------
+        buffer
+            Longer than `header`; the writer's alone until it is sealed or discarded.
+
+        Raises
+        ------
+        SpoolFullError
+            Less than the reserve is free.
+        SpoolError
+            No segment can be created.
+        """
+        self.check_reserve()
+        try:
+            segment = self._free.pop()
+        except IndexError:
+            segment = self._create_segment()
+        return ObjectWriter(self, segment, header, buffer)
+
+    def check_reserve(self) -> None:
+        """Raise :class:`SpoolFullError` when less than the reserve is free."""
+        status = os.fstatvfs(self._folder)
+        if status.f_bavail * status.f_frsize < self._reserve_bytes:
+            raise SpoolFullError("Disk space is below the reserve; send it again later.")
+
+    def give_back(self, segment: _Segment) -> None:
+        """Let the next object have `segment`, unless it is full."""
+        if segment.end < self._segment_bytes:
+            self._free.append(segment)
+        else:
+            segment.close()
+
+    def close(self) -> None:
+        """Close the segments that no writer holds; delete those that hold nothing."""
+        while self._free:
+            segment = self._free.pop()
+            segment.close()
+            if segment.end == 0:
+                with contextlib.suppress(OSError):
+                    os.unlink(segment.name, dir_fd=self._folder)
+        os.close(self._folder)
+
+    def _create_segment(self) -> _Segment:
+        try:
+            return _Segment(self._folder, f"{self._prefix}-{next(self._numbers):x}.seg")
+        except OSError as error:
+            LOGGER.error("no spool segment can be created: %s", error.strerror)
+            raise SpoolError(WRITE_FAILED) from error
+
+
+class ObjectWriter:
+    """One object on its way into a segment: fill :meth:`room`, then :meth:`seal` or discard."""
+
+    __slots__ = ("_buffer", "_filled", "_segment", "_spool", "_written")
+
+    def __init__(self, spool: Spool, segment: _Segment, header: bytes, buffer: memoryview) -> None:
+        self._spool = spool
+        self._segment: _Segment | None = segment
+        self._buffer = buffer
+        self._buffer[: len(header)] = header
+        self._filled = len(header)
+        self._written = 0
+
+    def room(self, wanted: int) -> memoryview:
+        """Return at most `wanted` bytes of the buffer, at least one, for the next bytes."""
+        return self._buffer[self._filled : self._filled + wanted]
+
+    def advance(self, count: int) -> None:
+        """Take `count` bytes that were put into :meth:`room`.
+
+        Raises
+        ------
+        SpoolError
+            They can't be written; the object is discarded.
+        """
+        self._filled += count
+        if self._filled == len(self._buffer):
+            try:
+                self._spool.check_reserve()
+            except SpoolFullError:
+                self.discard()
+                raise
+            self._flush()
+
+    def seal(self) -> SpooledObject:
+        """Write the rest, sync, and return the slice, which is never written again.
+
+        That holds even when the commit that follows fails: it may have happened all the same.
+
+        Raises
+        ------
+        SpoolError
+            The object is not on disk. After a failed sync nobody knows which pages are, so the
+            segment takes no further object.
+        """
+        self._flush()
+        segment = self._open_segment()
+        try:
+            os.fdatasync(segment.descriptor)
+        except OSError as error:
+            raise self._poison(error) from error
+        done = SpooledObject(segment.name, segment.end, self._written)
+        segment.end += self._written
+        self._segment = None
+        self._spool.give_back(segment)
+        return done
+
+    def discard(self) -> None:
+        """Forget the object; its bytes are cut off. Does nothing after seal or a failure."""
+        segment, self._segment = self._segment, None
+        if segment is None:
+            return
+        try:
+            os.ftruncate(segment.descriptor, segment.end)
+        except OSError:  # not needed for correctness: the next object overwrites them
+            LOGGER.warning("segment %s can't be cut back", segment.name)
+        self._spool.give_back(segment)
+
+    def _flush(self) -> None:
+        segment = self._open_segment()
+        pending = self._buffer[: self._filled]
+        try:
+            while pending:
+                count = os.pwrite(segment.descriptor, pending, segment.end + self._written)
+                self._written += count
+                pending = pending[count:]
+        except OSError as error:
+            raise self._poison(error) from error
+        self._filled = 0
+
+    def _poison(self, error: OSError) -> SpoolError:
+        """Drop the segment from the pool for good; what it held before stays valid."""
+        segment = self._open_segment()
+        self._segment = None
+        LOGGER.error("segment %s takes no more objects: %s", segment.name, error.strerror)
+        with contextlib.suppress(OSError):  # on a full disk the space is wanted back
+            os.ftruncate(segment.descriptor, segment.end)
+        segment.close()
+        return SpoolError(WRITE_FAILED)
+
+    def _open_segment(self) -> _Segment:
+        if self._segment is None:
+            raise ValueError("the object is already sealed or discarded")
+        return self._segment
 
 
 class _Slice(io.RawIOBase):
@@ -42,7 +260,7 @@ class _Slice(io.RawIOBase):
     def tell(self) -> int:
         return self._position
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed's Buffer
+    def readinto(self, buffer: WriteableBuffer) -> int:
         view = memoryview(buffer).cast("B")
         wanted = max(0, min(len(view), self._size - self._position))
         got = os.preadv(self._descriptor, [view[:wanted]], self._offset + self._position)
