@@ -1,0 +1,94 @@
+"""Fixtures that every folder uses: databases and real peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from ledger.database import migrate, open_database
+from tests.peers import process
+from tests.peers.dcmtk import dcmtk as run_dcmtk
+from tests.peers.orthanc import Orthanc
+from tests.peers.postgres import Postgres
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Call it for a TCP port on 127.0.0.1 that is this test's own."""
+    return process.free_port
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    server = Postgres()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """An empty database on a real server."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.peer)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database; the test runs once on each kind."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """A migrated ledger; the test runs once on each kind of database."""
+    engine = open_database(database_url)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sqlite_engine(sqlite_url: str) -> Iterator[Engine]:
+    """A migrated ledger on SQLite only."""
+    engine = open_database(sqlite_url)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def dcmtk() -> Callable[..., str]:
+    """``dcmtk("storescu", *arguments)`` runs the program and returns its output."""
+    return run_dcmtk
+
+
+@pytest.fixture
+def start_orthanc(tmp_path: Path) -> Iterator[Callable[..., Orthanc]]:
+    """``start_orthanc(PACSIGHT_PORT="…")`` starts a PACS of its own with these variables."""
+    started: list[Orthanc] = []
+
+    def start(**variables: str) -> Orthanc:
+        peer = Orthanc(tmp_path / f"orthanc-{len(started)}", variables)
+        started.append(peer)
+        peer.start()
+        return peer
+
+    yield start
+    for peer in started:
+        peer.close()
+
+
+@pytest.fixture
+def orthanc(start_orthanc: Callable[..., Orthanc]) -> Orthanc:
+    """A real PACS that forwards nothing."""
+    return start_orthanc()
