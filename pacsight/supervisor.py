@@ -65,6 +65,7 @@ def _look_after(role: Role, now: float) -> None:
     if now - role.started_at > HEALTHY_AFTER_S:
         role.pause_s = FIRST_PAUSE_S
     logger.warning("%s ended with status %d; starting again", role.name, status)
+    _close_pipe(role.process)
     role.process, role.start_again_at = None, now + role.pause_s
     role.pause_s = min(role.pause_s * 2, LONGEST_PAUSE_S)
 
@@ -79,6 +80,12 @@ def _end(role: Role) -> None:
         logger.warning("%s did not stop in time; killed", role.name)
         role.process.kill()
         role.process.wait()
+    _close_pipe(role.process)
+
+
+def _close_pipe(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def stop_on_signals(*, supervised: bool = False) -> threading.Event:

@@ -1,0 +1,87 @@
+"""The durable engine: chains, idempotent keys, and what survives SIGKILL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import os, sys, threading
+from pathlib import Path
+from pacsight.engine import DurableEngine
+from pacsight.errors import OperationError
+from pacsight.waiting import wait_until
+from pacsight.work import Stage, Work
+from ledger.errors import LedgerError
+
+url, log, mode = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+NEXT = {Stage.ROUTE: Stage.PREDICT, Stage.PREDICT: Stage.ENCODE}
+
+def note(text):
+    with log.open("a") as file:
+        file.write(text + "\\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+def perform(work):
+    note(work.key)
+    if mode == f"die in {work.stage}":
+        os.kill(os.getpid(), 9)
+    if mode == "locked once" and log.read_text().count(work.key) == 1:
+        raise LedgerError("locked")
+    if mode == "always broken":
+        raise OperationError("no")
+    following = NEXT.get(work.stage)
+    return [Work(following, work.revision_id, decision_id=work.revision_id)] if following else []
+
+engine = DurableEngine(
+    url, executor_id="one", perform=perform, concurrency={"cpu": 2, "predict": 1, "deliver": 1}
+)
+engine.start()
+if "resume" not in mode:
+    engine.submit(Work(Stage.ROUTE, 1))
+    engine.submit(Work(Stage.ROUTE, 1))
+end = "route:1" if mode == "always broken" else "encode:1"
+done = wait_until(
+    lambda: (log.exists() and log.read_text().splitlines().count(end) >= 1
+             and not (mode == "locked once" and log.read_text().count(end) < 2)), 30
+)
+if mode == "always broken":
+    done = wait_until(lambda: engine.ended_without_result(["route:1"]) == {"route:1": "ERROR"}, 20)
+engine.stop()
+sys.exit(0 if done else 1)
+"""
+
+
+def _run(url: str, log: Path, mode: str) -> int:
+    return subprocess.run([sys.executable, "-c", PROGRAM, url, str(log), mode], check=False).returncode
+
+
+def test_chain_runs_once_though_submitted_twice(database_url: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert _run(database_url, log, "plain") == 0
+    assert log.read_text().splitlines() == ["route:1", "predict:1", "encode:1"]
+
+
+def test_killed_step_runs_again_and_finished_steps_do_not(
+    database_url: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    assert _run(database_url, log, "die in predict") == -9
+    assert _run(database_url, log, "resume") == 0
+    assert log.read_text().splitlines() == ["route:1", "predict:1", "predict:1", "encode:1"]
+
+
+def test_retryable_error_is_tried_again(sqlite_url: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert _run(sqlite_url, log, "locked once") == 0
+    assert log.read_text().splitlines()[:2] == ["route:1", "route:1"]
+
+
+def test_error_that_is_not_retryable_ends_the_work_visibly(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    assert _run(sqlite_url, log, "always broken") == 0
+    assert log.read_text().splitlines() == ["route:1"]
