@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,19 +235,20 @@ def _associate(
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.connection_timeout = ae.acse_timeout = destination.timeout_s
     ae.dimse_timeout = ae.network_timeout = destination.timeout_s
+    opened = threading.Event()
     try:
         association = ae.associate(
             destination.host,
             destination.port,
             contexts=[build_context(*context) for context in contexts],
             ae_title=destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _on_open, [opened])],
         )
     except OSError:  # the name can't be resolved
         return NOT_REACHED
     if association.is_established:
         return association
-    verdict = _why_not(association)
+    verdict = _why_not(association) if opened.is_set() else NOT_REACHED
     LOGGER.info("No association with %s: %s", destination.name, verdict.code)
     return verdict
 
@@ -257,13 +259,12 @@ def _why_not(association: Association) -> Verdict:
         return rejection(answer.result, answer.reason_str)
     if answer is not None:  # accepted, but not one presentation context
         return NO_CONTEXT
-    if association.requestor.primitive is not None and association.dul.socket is not None:
-        return NO_ANSWER
-    return NOT_REACHED
+    return NO_ANSWER
 
 
-def _send_at_once(event: evt.Event) -> None:
+def _on_open(event: evt.Event, opened: threading.Event) -> None:
     """Switch Nagle's algorithm off: dcmtk's delayed acknowledgement costs 40 ms per object."""
+    opened.set()
     stream = event.assoc.dul.socket.socket
     if stream is not None:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -147,7 +147,7 @@ CUT_OFF = Verdict(
 NO_CONTEXT = Verdict(
     Outcome.REFUSED,
     "CONTEXT_NOT_ACCEPTED",
-    "The destination takes no objects of this SOP class and transfer syntax; check what it supports.",
+    "The destination takes no such SOP class and transfer syntax; check what it supports.",
 )
 UNREADABLE = Verdict(Outcome.SKIPPED, "FILE_UNREADABLE", "The file can't be read; check it.")
 NOT_DICOM = Verdict(

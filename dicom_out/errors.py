@@ -1,4 +1,6 @@
-"""Errors of the result path::
+"""Errors of the result path.
+
+They grow so::
 
     ResultError                     results can't be written
     ├── ResultInputError            what was handed in can't become results
