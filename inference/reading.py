@@ -1,0 +1,236 @@
+"""Reading one image: DICOM, PNG or JPEG, from a file or from a slice of the spool.
+
+Only the header and one frame are read, so a multi-frame object costs no more memory than one frame.
+What can't be read ends as a coded error, however broken the file is.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import data_element_generator
+from pydicom.pixels import pixel_array
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from inference.display_values import color_values, frame_header, gray_values
+from inference.encoded_pixels import are_pixels_cut, is_header_cut
+from inference.errors import (
+    ImageError,
+    ImageTooLargeError,
+    MissingPixelDataError,
+    NotAnImageError,
+    PixelsUnreadableError,
+    TransferSyntaxError,
+    TruncatedError,
+)
+from inference.pictures import SIGNATURES, read_picture
+from inference.source_image import SourceImage
+from inference.transfer_syntaxes import DECODABLE
+from ledger.facts import PIXEL_KEYWORDS, read_facts
+
+__all__ = ["SourceImage", "read_image"]
+
+MAX_FRAME_PIXELS = 250_000_000
+MAX_INFLATED_BYTES = 1 << 30
+_CHUNK_BYTES = 1 << 20
+_PIXEL_TAGS = frozenset({(0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)})
+
+# What pydicom and the decoders raise on broken data; none of it says more than "can't be read".
+_BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+def read_image(source: Path | BinaryIO) -> SourceImage:
+    """Read an image as display values, with its header.
+
+    Parameters
+    ----------
+    source
+        A file, or an open binary file that can seek, at its start: DICOM with or without
+        preamble, PNG or JPEG; the content decides, not the name. Of several frames the first.
+
+    Returns
+    -------
+    SourceImage
+
+    Raises
+    ------
+    ImageError
+        One of its kinds; nothing else escapes.
+    ledger.errors.LedgerError
+        A DICOM object without the UIDs that identify it.
+    """
+    if isinstance(source, Path):
+        try:
+            with source.open("rb") as file:
+                return read_image(file)
+        except OSError as error:
+            raise NotAnImageError(f"The file can't be opened: {error.strerror}.") from error
+    start = source.read(132)
+    source.seek(0)
+    if start.startswith(SIGNATURES):
+        return read_picture(source)
+    if start[128:132] == b"DICM" or _looks_like_dicom(start):
+        with warnings.catch_warnings(action="ignore"):
+            return _read_dicom(source)
+    if not start:
+        raise NotAnImageError("The file is empty.")
+    raise NotAnImageError("The file is neither DICOM nor PNG nor JPEG.")
+
+
+def _looks_like_dicom(start: bytes) -> bool:
+    """Tell whether bytes without a preamble can be the first element of a data set.
+
+    That is an element of group 0002 or 0008 with a known VR, or (implicit VR) a short length.
+    """
+    if len(start) < 8:
+        return False
+    for order in "<>":
+        group, element = struct.unpack_from(f"{order}HH", start)
+        if group in {0x0002, 0x0008} and element <= 0x0100:
+            is_explicit = start[4:6] in {b"UL", b"UI", b"OB", b"CS", b"SH", b"DA", b"TM", b"AE"}
+            (length,) = struct.unpack_from("<L", start, 4)
+            return is_explicit or (order == "<" and length <= 1024)
+    return False
+
+
+def _read_dicom(file: BinaryIO) -> SourceImage:
+    header, has_pixels = _read_header(file)
+    facts = replace(read_facts(header)[0], has_pixel_data=has_pixels)
+    if not has_pixels:
+        raise MissingPixelDataError("The DICOM object has no Pixel Data; it is not an image.")
+    syntax = _transfer_syntax(header)
+    if syntax not in DECODABLE:
+        raise TransferSyntaxError(
+            f"No decoder for transfer syntax {syntax[:64]}; send the image uncompressed."
+        )
+    if facts.rows * facts.columns > MAX_FRAME_PIXELS:
+        raise ImageTooLargeError(
+            f"A frame has more than {MAX_FRAME_PIXELS // 1_000_000} million pixels."
+        )
+    with _decoding():
+        pixels = _first_frame(file, syntax, facts.number_of_frames)
+        array = _display_values(pixels, frame_header(header))
+    return SourceImage.of(array, facts, header)
+
+
+def _read_header(file: BinaryIO) -> tuple[Dataset, bool]:
+    """Return the header without pixel data, and whether there are pixel data."""
+    try:
+        _check_inflated_size(file)
+        header = dcmread(file, stop_before_pixels=True, force=True)
+        if header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            file.seek(0)
+            return header, any(keyword in dcmread(file, force=True) for keyword in PIXEL_KEYWORDS)
+    except (EOFError, struct.error, zlib.error) as error:
+        raise _truncated() from error
+    except _BROKEN as error:
+        raise NotAnImageError("The file starts like DICOM but can't be read as such.") from error
+    order = ">" if header.original_encoding[1] is False else "<"
+    position = file.tell()
+    tag = file.read(4)
+    file.seek(position)
+    has_pixels = len(tag) == 4 and struct.unpack(f"{order}HH", tag) in _PIXEL_TAGS
+    if are_pixels_cut(file, order) if has_pixels else is_header_cut(file, header):
+        raise _truncated()
+    return header, has_pixels
+
+
+def _check_inflated_size(file: BinaryIO) -> None:
+    """Inflate a deflated data set once into nothing, so that pydicom never meets a bomb."""
+    if file.read(132)[128:] == b"DICM" and _is_deflated(file):
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        total = 0
+        while not inflater.eof:
+            data = inflater.unconsumed_tail or file.read(_CHUNK_BYTES)
+            if not data:
+                raise _truncated()
+            total += len(inflater.decompress(data, _CHUNK_BYTES))
+            if total > MAX_INFLATED_BYTES:
+                raise ImageTooLargeError("The deflated data set is too large; send it as it is.")
+    file.seek(0)
+
+
+def _is_deflated(file: BinaryIO) -> bool:
+    """Read the file meta information; `file` is then at the data set."""
+    elements = data_element_generator(
+        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag >> 16 != 2
+    )
+    syntax = [element.value for element in elements if element.tag == 0x00020010]
+    return syntax[:1] == [DeflatedExplicitVRLittleEndian.encode()]
+
+
+def _transfer_syntax(header: Dataset) -> str:
+    """Return the declared transfer syntax, or for a bare data set the one it was read with."""
+    declared = str(header.file_meta.get("TransferSyntaxUID") or "")
+    if declared:
+        return declared
+    is_implicit, is_little_endian = header.original_encoding[:2]
+    if is_implicit:
+        return str(ImplicitVRLittleEndian)
+    return str(ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian)
+
+
+def _first_frame(file: BinaryIO, syntax: str, frames: int) -> NDArray[Any]:
+    """Decode the first frame: [rows, columns] or RGB [rows, columns, 3], stored values."""
+    file.seek(0)
+    if frames > 1 and syntax != DeflatedExplicitVRLittleEndian:
+        return pixel_array(file, index=0, transfer_syntax_uid=UID(syntax))
+    dataset = dcmread(file, force=True)
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    return pixel_array(dataset, index=0)
+
+
+def _display_values(pixels: NDArray[Any], header: Dataset) -> NDArray[np.float32]:
+    is_palette = header.PhotometricInterpretation == "PALETTE COLOR"
+    if pixels.ndim == 3 or is_palette:
+        return color_values(pixels, header)
+    return gray_values(pixels, header)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn what decoders raise into one coded error."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageTooLargeError("The image doesn't fit into memory.") from error
+    except _BROKEN as error:
+        raise PixelsUnreadableError(
+            "The pixels can't be decoded: the image is damaged or not valid DICOM."
+        ) from error
+
+
+def _truncated() -> TruncatedError:
+    return TruncatedError("The DICOM file ends too early; send it again.")
