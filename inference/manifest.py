@@ -78,7 +78,7 @@ class Accepts(ManifestPart):
     """
 
     modality: tuple[CodeString, ...] = Field(min_length=1)
-    sop_class: tuple[Annotated[str, Field(pattern=r"^[0-9.]{1,64}$")], ...] = ()
+    sop_class: tuple[Annotated[str, Field(pattern=r"^[0-9.]{0,64}$")], ...] = ()
     photometric_interpretation: tuple[CodeString, ...] = ()
     body_part_examined: tuple[CodeString, ...] = ()
     view_position: tuple[CodeString, ...] = ()
