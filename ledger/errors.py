@@ -6,7 +6,10 @@ Each package has one tree of its own in its ``errors.py``; all grow from here::
     ├── LedgerError            the database can't be used
     ├── UnreadableError        a DICOM header can't be read
     │   ├── UidMissingError    an identifying UID is absent or empty
-    │   └── UidInvalidError    an identifying UID is too long or no UID
+    │   ├── UidInvalidError    an identifying UID is too long or no UID
+    │   ├── UidMismatchError   the data set is another SOP Instance than the C-STORE said
+    │   ├── TruncatedError     the data set ends too early
+    │   └── NotPart10Error     no DICOM file
     ├── scp.errors.ReceiveError
     ├── inference.errors.InferenceError
     ├── dicom_out.errors.ResultError
@@ -49,3 +52,21 @@ class UidInvalidError(UnreadableError):
     """An identifying UID is no UID (PS3.5 section 9.1)."""
 
     code = "UID_INVALID"
+
+
+class UidMismatchError(UnreadableError):
+    """The data set is not the SOP Instance that the C-STORE request named."""
+
+    code = "UID_MISMATCH"
+
+
+class TruncatedError(UnreadableError):
+    """The data set ends before its last element does."""
+
+    code = "TRUNCATED"
+
+
+class NotPart10Error(UnreadableError):
+    """There is no File Meta Information (PS3.10 section 7.1)."""
+
+    code = "NOT_PART10"

@@ -55,7 +55,7 @@ class ReceivedObject(Base):
     reason_code: Mapped[str | None] = mapped_column(String(48))
     reason: Mapped[str | None] = mapped_column(Text)
     sha256: Mapped[str | None] = mapped_column(String(64))
-    """of the slice; computed when the header is read, not on the wire"""
+    """of the data set as received, without file meta: computed when the header is read"""
 
 
 Index(
