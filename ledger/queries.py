@@ -67,12 +67,7 @@ def _state(session: Session, study: Study, revisions: Sequence[Revision]) -> str
     if not revisions or revisions[-1].started_at is None:
         return "waiting"
     newest = revisions[-1].id
-    jobs = {
-        state: stages
-        for state, stages in session.execute(
-            select(Job.state, func.count()).where(Job.revision_id == newest).group_by(Job.state)
-        ).tuples()
-    }
+    jobs = set(session.scalars(select(Job.state).where(Job.revision_id == newest)))
     deliveries = set(
         session.scalars(
             select(Delivery.state)
@@ -86,9 +81,9 @@ def _state(session: Session, study: Study, revisions: Sequence[Revision]) -> str
     )
     if "pending" in deliveries:
         return "delivering"
-    if jobs.get("queued") or jobs.get("running"):
+    if jobs & {"queued", "running"}:
         return "working"
-    if jobs.get("failed"):
+    if "failed" in jobs:
         return "failed"
     if not accepted:
         return "not analysed"

@@ -17,7 +17,8 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from sqlalchemy import Engine
 
-from dicom_out.delivery import Destination, echo, send
+from dicom_out.delivery import echo, send
+from dicom_out.destination import Destination
 from ledger.database import reading
 from ledger.queries import find_study, study_report
 from pacsight.analysis import collect_studies
@@ -172,9 +173,7 @@ def _await(
     return [settled[uid] for uid in uids]
 
 
-def _collect(
-    reports: Sequence[dict[str, Any]], pacs: StandInPacs, folder: Path
-) -> list[Outcome]:
+def _collect(reports: Sequence[dict[str, Any]], pacs: StandInPacs, folder: Path) -> list[Outcome]:
     by_study: dict[str, list[tuple[bytes, Dataset]]] = {}
     for data in pacs.objects():
         dataset = dcmread(io.BytesIO(data))

@@ -139,4 +139,3 @@ def due_deliveries(session: Session, now: float) -> list[Work]:
                 Stage.DELIVER, revision_id, decision_id, delivery.destination, attempt
             )
     return list(units.values())
-

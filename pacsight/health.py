@@ -9,7 +9,8 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dicom_out.delivery import Destination, echo
+from dicom_out.delivery import echo
+from dicom_out.destination import Destination
 from inference.registry import scan_models
 from ledger.errors import PacsightError
 from pacsight.settings import Settings, open_ledger
@@ -44,7 +45,9 @@ def _data_folder(settings: Settings) -> Check:
     except OSError as error:
         return Check("data folder", False, f"{settings.data_dir}: {error.strerror}.")
     if not os.access(settings.data_dir, os.W_OK):
-        return Check("data folder", False, f"{settings.data_dir} can't be written; change its owner.")
+        return Check(
+            "data folder", False, f"{settings.data_dir} can't be written; change its owner."
+        )
     reserve = settings.scp.disk_reserve_bytes
     sentence = f"{free / 1e9:.1f} GB free, {reserve / 1e9:.1f} GB kept in reserve."
     if free <= reserve:
@@ -74,7 +77,9 @@ def _models(settings: Settings) -> Iterator[Check]:
 def _inference() -> Check:
     missing = [name for name in ("openvino", "torch") if importlib.util.find_spec(name) is None]
     if missing:
-        return Check("inference", False, f"Not installed: {', '.join(missing)}; install Pacsight again.")
+        return Check(
+            "inference", False, f"Not installed: {', '.join(missing)}; install Pacsight again."
+        )
     return Check("inference", True, "OpenVINO and PyTorch are installed.")
 
 

@@ -29,9 +29,7 @@ def run_receiver(settings: Settings, stop: threading.Event, *, name: str | None 
     """
     database = open_ledger(settings)
     settings.spool_dir.mkdir(parents=True, exist_ok=True)
-    listener = Listener(
-        settings.scp, settings.spool_dir, database, name or socket.gethostname()
-    )
+    listener = Listener(settings.scp, settings.spool_dir, database, name or socket.gethostname())
     listener.start()
     logger.info("receiving as %s on port %d", settings.scp.ae_title, listener.port)
     try:

@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 from sqlalchemy import Engine
 
-from dicom_out.delivery import DeliveryConfig, Destination
+from dicom_out.destination import DeliveryConfig, Destination
 from inference.config import InferenceConfig
 from ledger.database import migrate, open_database
 from pacsight.errors import SettingsError

@@ -20,9 +20,7 @@ def route(
 ) -> None:
     """Tell for each study which models apply, and why the others don't."""
     settings = load_settings()
-    rows = [
-        row for study in collect_studies(paths) for row in _rows(study, settings.models_dir)
-    ]
+    rows = [row for study in collect_studies(paths) for row in _rows(study, settings.models_dir)]
     if json:
         for row in rows:
             print_json(row)

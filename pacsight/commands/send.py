@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from dicom_out.delivery import DeliveryReceipt, Destination
 from dicom_out.delivery import send as send_files
+from dicom_out.destination import DeliveryReceipt, Destination
 from pacsight.commands.output import Json, print_json
 from pacsight.settings import load_settings
 

@@ -86,8 +86,10 @@ def _print(report: dict[str, Any]) -> None:
         because = revision["complete_because"]
         typer.echo(f"\nRevision {revision['number']}: {because['code']}: {because['reason']}")
         rows = [row for decision in revision["decisions"] for row in decision_rows(decision)]
-        rows += [[item["job"], "failed", f"{item['code']}: {item['message']}", ""]
-                 for item in revision["failures"]]
+        rows += [
+            [item["job"], "failed", f"{item['code']}: {item['message']}", ""]
+            for item in revision["failures"]
+        ]
         print_table("", ("model", "answer", "finding or reason", "results"), rows)
     for event in report["events"]:
         at = datetime.fromtimestamp(event["at"]).astimezone().isoformat(timespec="seconds")

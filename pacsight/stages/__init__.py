@@ -49,7 +49,9 @@ def perform(context: StageContext, work: Work) -> Sequence[Work]:
     except Exception as error:  # noqa: BLE001 - the one place: a defect ends a job, never a worker
         # Neither the message nor the locals are logged: they may hold a patient's data.
         logger.error("%s failed: %s", work.key, _where(error))
-        _fail(context, work, "INTERNAL_ERROR", f"{type(error).__name__}; please report this defect.")
+        _fail(
+            context, work, "INTERNAL_ERROR", f"{type(error).__name__}; please report this defect."
+        )
         return []
     with transaction(context.database) as session:
         job_done(session, work, context.clock())

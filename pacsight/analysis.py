@@ -1,0 +1,137 @@
+"""Analysis without a server: files in, findings, pictures and DICOM results out.
+
+The same reading, routing, inference and encoding as the service's stages, in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dicom_out.picture import picture_to_dicom
+from dicom_out.results import ImageResult, ModelDescription, encode_results
+from inference.errors import InferenceError
+from inference.manifest import Manifest
+from inference.model_server import ModelServer
+from inference.reading import SourceImage, read_image
+from inference.registry import ModelPackage
+from inference.routing import route
+from ledger.domain import InstanceFacts, ModelIdentity, Prediction, Refusal, RoutingDecision
+from ledger.errors import PacsightError
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStudy:
+    """Files of one study, or one picture, or one file that can't be read.
+
+    Attributes
+    ----------
+    name
+        The file, or the folder that holds the study's files.
+    files
+        Where each image lies, by SOP Instance UID (``""`` for a picture).
+    refusal
+        Why the file can't be used; then there are no images.
+    """
+
+    name: str
+    study_instance_uid: str = ""
+    files: Mapping[str, Path] | None = None
+    facts: tuple[InstanceFacts, ...] = ()
+    refusal: Refusal | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is a PNG or JPEG."""
+        return self.refusal is None and not self.study_instance_uid
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What one model says about one study; or why it says nothing."""
+
+    study: LocalStudy
+    model: ModelIdentity | None
+    refusal: Refusal | None
+    predictions: tuple[Prediction, ...] = ()
+    results: tuple[Path, ...] = ()
+    heatmaps: tuple[Path, ...] = ()
+    seconds: float = 0.0
+
+
+def walk(paths: Sequence[Path]) -> Iterator[Path]:
+    """Yield files, and the files below folders, in the order of their names."""
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(item for item in path.rglob("*") if item.is_file())
+        else:
+            yield path
+
+
+def collect_studies(paths: Sequence[Path]) -> list[LocalStudy]:
+    """Read every file below `paths` and put the images of one study together."""
+    studies: dict[str, list[tuple[Path, InstanceFacts]]] = {}
+    found: list[LocalStudy] = []
+    for path in walk(paths):
+        try:
+            facts = read_image(path).facts
+        except PacsightError as error:
+            found.append(LocalStudy(str(path), refusal=Refusal(error.code, str(error))))
+            continue
+        if facts.study_instance_uid:
+            studies.setdefault(facts.study_instance_uid, []).append((path, facts))
+        else:
+            found.append(LocalStudy(str(path), files={"": path}, facts=(facts,)))
+    return found + [_study(uid, images) for uid, images in studies.items()]
+
+
+def _study(uid: str, images: Sequence[tuple[Path, InstanceFacts]]) -> LocalStudy:
+    first = images[0][0]
+    return LocalStudy(
+        name=str(first if len(images) == 1 else first.parent),
+        study_instance_uid=uid,
+        files={facts.sop_instance_uid: path for path, facts in images},
+        facts=tuple(facts for _, facts in images),
+    )
+
+
+def route_study(study: LocalStudy, manifests: Sequence[Manifest]) -> list[RoutingDecision]:
+    """Return every model's decision about a study or picture."""
+    return route(study.facts, manifests)
+
+
+def as_chosen(study: LocalStudy, manifest: Manifest) -> LocalStudy:
+    """Return a picture as what the model expects, because somebody chose the model for it.
+
+    A PNG or JPEG says nothing of modality, body part or view; size and colour still count.
+    """
+    accepts = manifest.accepts[0]
+    facts = tuple(
+        replace(
+            item,
+            modality=accepts.modality[0],
+            sop_class_uid=next(iter(accepts.sop_class), ""),
+            body_part_examined=next(iter(accepts.body_part_examined), ""),
+            view_position=next(iter(accepts.view_position), ""),
+        )
+        for item in study.facts
+    )
+    return replace(study, facts=facts)
+
+
+def describe_model(package: ModelPackage) -> ModelDescription:
+    """Return what results say about the model that made them."""
+    manifest = package.manifest
+    return ModelDescription(
+        identity=package.identity,
+        intended_use=manifest.intended_use,
+        research_statement=manifest.research_statement,
+        content_qualification=manifest.content_qualification,
+        licence=manifest.licence,
+    )

@@ -1,0 +1,94 @@
+"""The outbox: what a receipt means, what is due, and simulated days (the clock is passed in)."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine
+
+from dicom_out.destination import DeliveryConfig, DeliveryReceipt, Outcome
+from ledger.database import reading, transaction
+from ledger.domain import DeliveryState
+from ledger.tables import Decision, Delivery, ResultObjectRow, Revision, Study
+from pacsight.dispatcher import due_deliveries
+from pacsight.stages.deliver import settle
+
+RULES = DeliveryConfig(first_retry_s=10, longest_retry_s=3600, give_up_after_s=3 * 86400)
+
+
+def _row() -> Delivery:
+    return Delivery(destination="pacs", state=DeliveryState.PENDING, attempts=0, queued_at=0.0)
+
+
+def _receipt(outcome: Outcome, *, retryable: bool = False, status: int | None = None):
+    return DeliveryReceipt("1.2.3", outcome, "CODE", "Why.", status, is_retryable=retryable)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ACCEPTED, Outcome.WARNING])
+def test_success_and_warning_are_deliveries(outcome: Outcome) -> None:
+    row = _row()
+    settle(row, _receipt(outcome, status=0), attempt=1, rules=RULES, now=5.0)
+    assert (row.state, row.delivered_at, row.last_error) == (DeliveryState.DELIVERED, 5.0, None)
+
+
+def test_refusal_for_ever_is_a_dead_letter_at_once() -> None:
+    row = _row()
+    settle(row, _receipt(Outcome.REFUSED, status=0xA900), attempt=1, rules=RULES, now=5.0)
+    assert (row.state, row.next_attempt_at) == (DeliveryState.DEAD, None)
+    assert (row.last_status, row.last_error) == (0xA900, "CODE: Why.")
+
+
+def test_destination_down_for_days_is_tried_with_growing_pauses_then_given_up() -> None:
+    row, now, attempt, pauses = _row(), 0.0, 0, []
+    while row.state == DeliveryState.PENDING:
+        attempt += 1
+        settle(row, _receipt(Outcome.FAILED, retryable=True), attempt=attempt, rules=RULES, now=now)
+        if row.next_attempt_at is not None:
+            pauses.append(row.next_attempt_at - now)
+            now = row.next_attempt_at
+    assert row.state == DeliveryState.DEAD
+    assert pauses[:4] == [10, 20, 40, 80]
+    assert pauses == sorted(pauses)
+    assert max(pauses) == 3600
+    assert 2.9 * 86400 < now <= 3 * 86400
+
+
+def test_due_rows_of_one_decision_and_destination_are_one_attempt(engine: Engine) -> None:
+    with transaction(engine) as session:
+        study = Study(
+            study_instance_uid="1.2", patient_id="", patient_name="", patient_birth_date="",
+            patient_sex="", accession_number="", study_date="", study_time="",
+            study_description="", first_received_at=0, last_received_at=0,
+        )  # fmt: skip
+        session.add(study)
+        session.flush()
+        revision = Revision(study_id=study.id, number=1, reason_code="R", reason="r", created_at=0)
+        session.add(revision)
+        session.flush()
+        decision = Decision(
+            revision_id=revision.id, model_id="m", model_version="1", model_digest="d",
+            is_accepted=True, sop_instance_uids=[], created_at=0,
+        )  # fmt: skip
+        session.add(decision)
+        session.flush()
+        for number, (due, attempts) in enumerate([(5.0, 0), (6.0, 2), (90.0, 0), (None, 0)]):
+            item = ResultObjectRow(
+                decision_id=decision.id, kind="sr", sop_class_uid="1", path="p", size=1,
+                sop_instance_uid=f"1.{number}", series_instance_uid="1", sha256="", created_at=0,
+            )  # fmt: skip
+            session.add(item)
+            session.flush()
+            session.add(
+                Delivery(
+                    result_object_id=item.id,
+                    destination="pacs",
+                    state=DeliveryState.PENDING,
+                    attempts=attempts,
+                    queued_at=0,
+                    next_attempt_at=due,
+                )  # fmt: skip
+            )
+    with reading(engine) as session:
+        (work,) = due_deliveries(session, now=10.0)
+        assert due_deliveries(session, now=1.0) == []
+    assert (work.decision_id, work.destination, work.attempt) == (decision.id, "pacs", 3)
+    assert work.key == f"deliver:{decision.id}:pacs:3"
