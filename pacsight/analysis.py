@@ -5,23 +5,25 @@ The same reading, routing, inference and encoding as the service's stages, in me
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
+from pydicom import Dataset, dcmread
 
+from dicom_out.model_result import ImageResult, ModelDescription
 from dicom_out.picture import picture_to_dicom
-from dicom_out.results import ImageResult, ModelDescription, encode_results
-from inference.errors import InferenceError
+from dicom_out.results import encode_results
 from inference.manifest import Manifest
 from inference.model_server import ModelServer
-from inference.reading import SourceImage, read_image
-from inference.registry import ModelPackage
+from inference.reading import read_image
+from inference.registry import ModelPackage, Registry
 from inference.routing import route
+from inference.source_image import SourceImage
 from ledger.domain import InstanceFacts, ModelIdentity, Prediction, Refusal, RoutingDecision
 from ledger.errors import PacsightError
 
@@ -134,4 +136,75 @@ def describe_model(package: ModelPackage) -> ModelDescription:
         research_statement=manifest.research_statement,
         content_qualification=manifest.content_qualification,
         licence=manifest.licence,
+    )
+
+
+def analyze_study(
+    study: LocalStudy,
+    registry: Registry,
+    models: ModelServer,
+    *,
+    chosen: str | None,
+    out: Path,
+    now: datetime,
+) -> Iterator[Analysis]:
+    """Yield what each model says about a study; write heatmaps and DICOM results below `out`.
+
+    Parameters
+    ----------
+    chosen
+        Id of the only model to ask; a picture needs one, because it says nothing of its kind.
+    """
+    if study.refusal is not None:
+        yield Analysis(study, None, study.refusal)
+        return
+    packages = [item for item in registry.models if chosen in {None, item.identity.model_id}]
+    for package in packages:
+        asked = as_chosen(study, package.manifest) if study.is_picture and chosen else study
+        (decision,) = route_study(asked, [package.manifest])
+        if decision.refusal is not None:
+            yield Analysis(study, decision.model, decision.refusal)
+            continue
+        try:
+            yield _analyze(study, package, decision, models, out, now)
+        except PacsightError as error:
+            yield Analysis(study, decision.model, Refusal(error.code, str(error)))
+
+
+def _analyze(
+    study: LocalStudy,
+    package: ModelPackage,
+    decision: RoutingDecision,
+    models: ModelServer,
+    out: Path,
+    now: datetime,
+) -> Analysis:
+    started = time.perf_counter()
+    files = study.files or {}
+    folder = out / Path(study.name).stem / package.identity.model_id
+    folder.mkdir(parents=True, exist_ok=True)
+    results, heatmaps, predictions = [], [], []
+    for uid in decision.sop_instance_uids:
+        image = _source(files[uid], folder)
+        prediction = models.predict(package.identity.model_id, image)
+        predictions.append(prediction)
+        results.append(ImageResult(prediction, _header(image), image.display))
+    written = []
+    seed = f"{results[0].source.StudyInstanceUID}/{package.identity.digest}"
+    for item in encode_results(results, model=describe_model(package), seed=seed, now=now):
+        path = folder / f"{item.kind}-{len(written) + 1}.dcm"
+        path.write_bytes(item.data)
+        written.append(path)
+        if item.kind == "sc":
+            heatmaps.append(path.with_suffix(".png"))
+            pixels = dcmread(io.BytesIO(item.data)).pixel_array
+            Image.fromarray(pixels).save(heatmaps[-1])
+    return Analysis(
+        study,
+        decision.model,
+        None,
+        tuple(predictions),
+        tuple(written),
+        tuple(heatmaps),
+        time.perf_counter() - started,
     )

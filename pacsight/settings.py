@@ -143,7 +143,7 @@ def _refuse_unknown_keys(
         if key not in model.model_fields:
             dotted = ".".join((*at, str(key)))
             raise SettingsError(f"Unknown setting '{dotted}'.{_nearest(key, model.model_fields)}")
-        inner = _model_in(model.model_fields[key].annotation)
+        inner = model_in(model.model_fields[key].annotation)
         items = value if isinstance(value, list) else [value]
         if inner is not None:
             for item in items:
@@ -151,7 +151,8 @@ def _refuse_unknown_keys(
                     _refuse_unknown_keys(item, inner, (*at, str(key)))
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a field holds, itself or as the items of a list."""
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
@@ -169,7 +170,7 @@ def variable_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> I
     """Yield the name of every ``PACSIGHT_*`` variable that sets something."""
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}".upper()
-        inner = _model_in(field.annotation)
+        inner = model_in(field.annotation)
         if inner is not None and inner is field.annotation:
             yield from variable_names(inner, f"{prefix}{name}__")
 

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pacsight.analysis import Input, collect_studies, route_input
+from inference.manifest import Manifest
+from inference.registry import scan_models
+from pacsight.analysis import LocalStudy, collect_studies, route_study
 from pacsight.commands.output import Json, print_json, print_table
 from pacsight.settings import load_settings
 
@@ -31,7 +33,7 @@ def route(
         raise typer.Exit(1)
 
 
-def _rows(study: Input, models_dir: Path) -> list[dict[str, object]]:
+def _rows(study: LocalStudy, manifests: list[Manifest]) -> list[dict[str, object]]:
     if study.refusal is not None:
         return [_row(study.name, "", study.refusal.code, study.refusal.message)]
     return [
@@ -40,7 +42,7 @@ def _rows(study: Input, models_dir: Path) -> list[dict[str, object]]:
         else _row(
             study.name, decision.model.model_id, decision.refusal.code, decision.refusal.message
         )
-        for decision in route_input(study, models_dir)
+        for decision in route_study(study, manifests)
     ]
 
 

@@ -11,8 +11,9 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from inference.model_server import ModelServer
-from inference.reading import SourceImage, read_image
+from inference.reading import read_image
 from inference.registry import Registry
+from inference.source_image import SourceImage
 from ledger.tables import Decision, Instance, ReceivedObject, Revision, Series, Study
 from pacsight.errors import StageError
 from pacsight.settings import Settings

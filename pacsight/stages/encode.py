@@ -10,7 +10,8 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_out.results import ImageResult, ResultObject, encode_results
+from dicom_out.model_result import ImageResult, ResultObject
+from dicom_out.results import encode_results
 from inference.registry import ModelPackage, Registry
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState

@@ -1,0 +1,87 @@
+"""``pacsight analyze``: files in, findings, heatmaps and DICOM results out; no server needed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inference.model_server import ModelServer
+from inference.registry import scan_models
+from pacsight.analysis import Analysis, analyze_study, collect_studies
+from pacsight.commands.output import Json, print_json, print_table
+from pacsight.commands.studies import finding_text
+from pacsight.errors import NotFoundError
+from pacsight.settings import load_settings
+
+
+def analyze(
+    paths: Annotated[
+        list[Path], typer.Argument(help="PNG, JPG, DICOM files or folders.", exists=True)
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Ask only this model; pictures (PNG, JPG) need one.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for heatmaps and DICOM results.")] = Path(
+        "pacsight-results"
+    ),
+    json: Json = False,
+) -> None:
+    """Analyse files and folders and write heatmaps and DICOM results. One JSON object a line."""
+    settings = load_settings()
+    registry = scan_models(settings.models_dir)
+    ids = [package.identity.model_id for package in registry.models]
+    if model is not None and model not in ids:
+        raise NotFoundError(f"No model {model}; installed: {', '.join(ids) or 'none'}.")
+    models = ModelServer(registry, settings.inference_config())
+    rows = []
+    for study in collect_studies(paths):
+        for analysis in analyze_study(
+            study, registry, models, chosen=model, out=out, now=datetime.now(UTC)
+        ):
+            rows.append(_row(analysis))
+            if json:
+                print_json(rows[-1])
+    if not json:
+        _print(rows)
+    if not any(row["refused"] is None for row in rows):
+        raise typer.Exit(1)
+
+
+def _row(analysis: Analysis) -> dict[str, Any]:
+    findings = [
+        {
+            "label": finding.label,
+            "probability": finding.probability,
+            "threshold": finding.threshold,
+            "positive": finding.is_positive,
+        }
+        for prediction in analysis.predictions
+        for finding in prediction.findings
+    ]
+    refusal = analysis.refusal
+    return {
+        "input": analysis.study.name,
+        "model": analysis.model and analysis.model.model_id,
+        "version": analysis.model and analysis.model.version,
+        "refused": refusal and {"code": refusal.code, "message": refusal.message},
+        "findings": findings,
+        "boxes": [],
+        "segments": [],
+        "heatmap": str(analysis.heatmaps[0]) if analysis.heatmaps else None,
+        "results": [str(path) for path in analysis.results],
+        "seconds": round(analysis.seconds, 3),
+    }
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    table = []
+    for row in rows:
+        if row["refused"]:
+            said = f"not analysed because {row['refused']['code']}: {row['refused']['message']}"
+        else:
+            said = "\n".join(finding_text(finding) for finding in row["findings"])
+        table.append((row["input"], row["model"] or "", said, row["heatmap"] or ""))
+    print_table("Analysis", ("input", "model", "finding or reason", "heatmap"), table)

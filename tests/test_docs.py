@@ -1,0 +1,51 @@
+"""The documentation says what the code does: settings, commands, links."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from typer.main import get_command
+
+from pacsight.cli import app
+from pacsight.settings import Settings, model_in
+
+REPOSITORY = Path(__file__).parents[1]
+PAGES = sorted(
+    page for pattern in ("*.md", "docs/**/*.md", "orthanc/*.md") for page in REPOSITORY.glob(pattern)
+)
+
+
+def _settings(model: type[BaseModel], at: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = model_in(field.annotation)
+        if inner is None or inner is not field.annotation:
+            yield f"{at}{name}"
+        if inner is not None:
+            yield from _settings(inner, f"{at}{name}.")
+
+
+def test_every_setting_is_documented_and_every_documented_setting_exists() -> None:
+    page = (REPOSITORY / "docs" / "settings.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = set(re.findall(r"`([a-z_.]+)`", " ".join(rows)))
+    named |= set(re.findall(r"`(scp\.allowed_peers\.[a-z_]+)`", page))
+    assert named == set(_settings(Settings))
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]  # a Group
+        assert re.search(rf"`pacsight {name}|· `{name}|· {name}", readme), name
+        for sub in getattr(command, "commands", {}):
+            assert re.search(rf"`pacsight {name}[^`]*\b{sub}\b", readme), f"{name} {sub}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
