@@ -50,7 +50,7 @@ class OpenVinoBackend:
             key = _cache_key(package.manifest, openvino, core)
             cache = ModelCache(config.cache_dir)
             blob = cache.read(key)
-            self._compiled = None if blob is None else _restore(core, blob, options)
+            self._compiled: Any = None if blob is None else _restore(core, blob, options)
             if self._compiled is None:
                 self._compiled = core.compile_model(_convert(package, openvino), "CPU", options)
                 cache.write(key, self._compiled.export_model().getvalue())
@@ -151,7 +151,8 @@ def _convert(package: ModelPackage, openvino: Any) -> Any:
     with warnings.catch_warnings(action="ignore"), torch.inference_mode():
         # without the check, which runs the slow tracer twice more; tests compare the results
         traced = torch.jit.trace(_two_outputs(network.eval()), example, check_trace=False)
-        return openvino.convert_model(traced, input=[tuple(example.shape)])
+        with _without_telemetry():
+            return openvino.convert_model(traced, input=[tuple(example.shape)])
 
 
 def _two_outputs(network: Any) -> Any:
