@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from inference.errors import InferenceError
 from inference.model_server import ModelServer
-from inference.registry import scan_models
+from inference.registry import Registry, scan_models
 from pacsight.dispatcher import Dispatcher
 from pacsight.engine import DurableEngine
 from pacsight.errors import AlreadyRunningError
@@ -63,7 +64,7 @@ def run_worker(
         engine.start()
         logger.info("worker %s ready with %d models", name, len(registry.models))
         if "predict" in queues:
-            models.warm_up()
+            _warm(models, registry)
         try:
             if "intake" in queues:
                 Dispatcher(settings, database, engine, time.time).run(stop)
@@ -71,6 +72,15 @@ def run_worker(
         finally:
             engine.stop()
             database.dispose()
+
+
+def _warm(models: ModelServer, registry: Registry) -> None:
+    """Load every model before its first study; one that can't be loaded fails its jobs, not us."""
+    for package in registry.models:
+        try:
+            models.warm(package.identity.model_id)
+        except InferenceError as error:
+            logger.warning("model %s: %s", package.identity.model_id, error)
 
 
 @contextmanager
