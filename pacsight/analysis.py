@@ -13,17 +13,15 @@ from datetime import datetime
 from pathlib import Path
 
 from PIL import Image
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
 from dicom_out.model_result import ImageResult, ModelDescription
-from dicom_out.picture import picture_to_dicom
 from dicom_out.results import encode_results
 from inference.manifest import Manifest
 from inference.model_server import ModelServer
 from inference.reading import read_image
 from inference.registry import ModelPackage, Registry
 from inference.routing import route
-from inference.source_image import SourceImage
 from ledger.domain import InstanceFacts, ModelIdentity, Prediction, Refusal, RoutingDecision
 from ledger.errors import PacsightError
 

@@ -6,8 +6,9 @@ import logging
 import socket
 import threading
 
-from pacsight.settings import Settings, open_ledger
 from scp.listener import Listener
+
+from pacsight.settings import Settings, open_ledger
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import httpx
+from scp.listener import Listener
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -24,7 +25,6 @@ from ledger.tables import ReceivedObject
 from pacsight.errors import OperationError
 from pacsight.waiting import wait_until
 from scp.config import ListenerConfig
-from scp.listener import Listener
 from scp.spool import open_object
 
 AE_TITLE = "DEMOPACS"

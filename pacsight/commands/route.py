@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,8 @@ def route(
     json: Json = False,
 ) -> None:
     """Tell for each study which models apply, and why the others don't."""
-    settings = load_settings()
-    rows = [row for study in collect_studies(paths) for row in _rows(study, settings.models_dir)]
+    manifests = scan_models(load_settings().models_dir).manifests
+    rows = [row for study in collect_studies(paths) for row in _rows(study, manifests)]
     if json:
         for row in rows:
             print_json(row)
@@ -33,7 +34,7 @@ def route(
         raise typer.Exit(1)
 
 
-def _rows(study: LocalStudy, manifests: list[Manifest]) -> list[dict[str, object]]:
+def _rows(study: LocalStudy, manifests: Sequence[Manifest]) -> list[dict[str, object]]:
     if study.refusal is not None:
         return [_row(study.name, "", study.refusal.code, study.refusal.message)]
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -35,11 +36,10 @@ def list_(
     if json:
         print_json(rows)
     elif quarantined:
-        columns = ("id", "code", "reason", "sop_instance_uid")
-        print_table("Quarantine", columns, [[row[name] for name in columns] for row in rows])
+        _print_list("Quarantine", ("id", "code", "reason", "sop_instance_uid"), rows)
     else:
         columns = ("study_instance_uid", "modalities", "instances", "state", "revision")
-        print_table("Studies", columns, [[_cell(row[name]) for name in columns] for row in rows])
+        _print_list("Studies", columns, rows)
 
 
 @app.command()
@@ -67,6 +67,10 @@ def replay(uid: StudyUid) -> None:
     if number is None:
         raise NotFoundError(f"Study {uid} holds nothing to analyse; see 'pacsight studies list'.")
     typer.echo(f"Study {uid} will be analysed again as revision {number}.")
+
+
+def _print_list(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    print_table(title, columns, [[_cell(row[name]) for name in columns] for row in rows])
 
 
 def _cell(value: Any) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from inference.routing import route
+from inference.routing import route, study_refusal
 from ledger.database import transaction
 from ledger.domain import InstanceFacts, RoutingDecision
 from ledger.events import record
@@ -28,13 +29,11 @@ def route_revision(context: StageContext, work: Work) -> Sequence[Work]:
                 InstanceFacts.from_json(instance.facts)
                 for instance in instances_of(session, work.revision_id)
             ]
-            manifests = [package.manifest for package in context.registry.models]
-            decisions = [
-                _row(work.revision_id, decision, now) for decision in route(facts, manifests)
-            ]
+            routed = route(facts, context.registry.manifests)
+            decisions = [_row(work.revision_id, decision, now) for decision in routed]
             session.add_all(decisions)
             session.flush()
-            _journal(session, work, decisions, now)
+            _journal(session, work, routed, now)
         following = []
         for decision in decisions:
             if decision.is_accepted:
@@ -58,13 +57,16 @@ def _row(revision_id: int, decision: RoutingDecision, now: float) -> Decision:
     )
 
 
-def _journal(session: Session, work: Work, decisions: Sequence[Decision], now: float) -> None:
-    accepted = [decision.model_id for decision in decisions if decision.is_accepted]
+def _journal(
+    session: Session, work: Work, decisions: Sequence[RoutingDecision], now: float
+) -> None:
+    refusal = study_refusal(decisions)
+    accepted = [decision.model.model_id for decision in decisions if decision.is_accepted]
     record(
         session,
         actor="worker",
-        action="study routed" if accepted else "study not analysed",
+        action="study routed" if refusal is None else "study not analysed",
         subject=study_of(session, work.revision_id).study_instance_uid,
-        detail={"models": accepted} if accepted else {"code": "NO_APPLICABLE_MODEL"},
+        detail={"models": accepted} if refusal is None else asdict(refusal),
         now=now,
     )
