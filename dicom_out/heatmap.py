@@ -1,0 +1,185 @@
+"""The heatmap picture: colours over the source image, and a band below it that says what it is.
+
+The picture area keeps the source's resolution and place: pixel (row, column) of the result is pixel
+(row, column) of the source. All writing stands in a band below it, so nothing hides anatomy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dicom_out.model_result import ModelDescription, sentence
+from dicom_out.region import HOT, hot_outline
+from ledger.domain import Finding, Heatmap
+
+Picture = NDArray[np.uint8]
+
+MIN_WIDTH = 480
+"""Columns of the canvas at least, so that the band can be read under a tiny image."""
+
+MAX_OPACITY = 0.5
+"""Share of colour over the hottest place: anatomy stays visible everywhere."""
+
+FAINT = 0.3
+"""How much of that is left when the finding is below its threshold."""
+
+MAX_FINDINGS = 6
+"""Findings written out in the band; the report holds all."""
+
+BLOCK_ROWS = 256
+"""Rows blended at a time, which bounds the memory for big images."""
+
+_WHITE, _GREY, _AMBER, _BACKGROUND = (255, 255, 255), (190, 190, 190), (255, 194, 60), (16, 16, 16)
+_COLOUR_MAP = "inferno"  # perceptually uniform, and readable with every colour vision deficiency
+
+
+def render_heatmap(
+    display: Picture,
+    heatmap: Heatmap | None,
+    findings: Sequence[Finding],
+    model: ModelDescription,
+) -> Picture:
+    """Draw the heatmap over the image and the band below it.
+
+    Parameters
+    ----------
+    display
+        uint8 [rows, columns] or [rows, columns, 3], as a viewer shows the source image.
+    heatmap
+        On the grid of ``display``; None leaves the image uncoloured.
+    findings
+        Written in the band.
+    model
+        Named in the band with version and digest.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        [rows + band, max(columns, 480), 3], RGB. The first ``rows`` and ``columns`` are the image.
+    """
+    rows, columns = display.shape[:2]
+    shown = next((f for f in findings if heatmap is not None and f.label == heatmap.label), None)
+    opacity = MAX_OPACITY * (1.0 if shown is None or shown.is_positive else FAINT)
+    width = max(columns, MIN_WIDTH)
+    band = _band(width, _lines(findings, model), _caption(heatmap, shown))
+    canvas = np.zeros((rows + band.shape[0], width, 3), dtype=np.uint8)
+    colour = display if display.ndim == 3 else display[:, :, np.newaxis]
+    canvas[:rows, :columns] = colour
+    if heatmap is not None:
+        _blend(canvas[:rows, :columns], heatmap.array, opacity)
+        if shown is not None and shown.is_positive:
+            _draw_outline(canvas[:rows, :columns], heatmap.array)
+    canvas[rows:] = band
+    return canvas
+
+
+def _blend(image: Picture, heat: NDArray[np.float32], opacity: float) -> None:
+    """Mix colours into ``image`` in place; cold places keep their grey values exactly."""
+    colours = _colours().astype(np.float32)
+    levels = np.linspace(0, 1, 256, dtype=np.float32)
+    strength = (opacity * np.clip((levels - 0.15) / 0.55, 0, 1)).astype(np.float32)
+    for start in range(0, image.shape[0], BLOCK_ROWS):
+        block = image[start : start + BLOCK_ROWS]
+        level = np.rint(np.clip(heat[start : start + BLOCK_ROWS], 0, 1) * 255).astype(np.uint8)
+        share = strength[level][:, :, np.newaxis]
+        block[:] = np.rint(block + share * (colours[level] - block)).astype(np.uint8)
+
+
+def _draw_outline(image: Picture, heat: NDArray[np.float32]) -> None:
+    """Draw the border of the hot region, the same one as in the report, as a thin line."""
+    outline = hot_outline(heat)
+    if outline is None:
+        return
+    drawing = Image.fromarray(image)
+    points = [(float(x) - 0.5, float(y) - 0.5) for x, y in outline]
+    ImageDraw.Draw(drawing).line(points, fill=_WHITE, width=max(1, round(max(image.shape) / 700)))
+    image[:] = np.asarray(drawing)
+
+
+def _caption(heatmap: Heatmap | None, shown: Finding | None) -> str:
+    if heatmap is None:
+        return "No heatmap for this image"
+    about = shown.concept.meaning if shown else heatmap.label
+    faint = "" if shown is None or shown.is_positive else ", faint: below threshold"
+    return f"Grad-CAM for {about}{faint}; an explanation, not a segmentation"
+
+
+def _lines(
+    findings: Sequence[Finding], model: ModelDescription
+) -> list[tuple[str, tuple[int, int, int], bool]]:
+    """Return the band's lines of text with colour and weight."""
+    ranked = sorted(findings, key=lambda f: (not f.is_positive, -f.probability))
+    lines = [(sentence(finding), _WHITE, True) for finding in ranked[:MAX_FINDINGS]]
+    if len(ranked) > MAX_FINDINGS:
+        lines.append((f"and {len(ranked) - MAX_FINDINGS} more in the report", _GREY, False))
+    identity = model.identity
+    made_by = f"{model.name}, version {identity.version}, sha256 {identity.digest[:12]}"
+    lines.append((made_by, _GREY, False))
+    lines.append(("AI result - not reviewed", _AMBER, True))
+    if model.content_qualification == "RESEARCH":
+        lines.append(("Research use only", _AMBER, True))
+    return lines
+
+
+def _band(
+    width: int, lines: Sequence[tuple[str, tuple[int, int, int], bool]], caption: str
+) -> Picture:
+    """Draw the band: the colour scale with its caption, then the lines of text."""
+    size = max(11, round(width / 44))
+    margin = size
+    height = round(size * 1.45)
+    bar_width = min(round(width * 0.3), width - 2 * margin)
+    band = Image.new(
+        "RGB", (width, margin * 2 + round(size * 2.6) + height * len(lines)), _BACKGROUND
+    )
+    pen = ImageDraw.Draw(band)
+    scale = Image.fromarray(_colours()[np.newaxis].repeat(size, axis=0))
+    band.paste(scale.resize((bar_width, size)), (margin, margin))
+    for value in (0.0, HOT, 1.0):
+        x = margin + value * bar_width
+        font = _font(round(size * 0.8), bold=False)
+        pen.line([(x, margin + size), (x, margin + size * 1.25)], fill=_GREY)
+        pen.text((x, margin + size * 1.3), f"{value:g}", fill=_GREY, font=font, anchor="ma")
+    room = width - 3 * margin - bar_width
+    pen.text(
+        (margin * 2 + bar_width, margin + size / 2),
+        caption,
+        fill=_GREY,
+        font=_fitting(caption, round(size * 0.8), room, bold=False),
+        anchor="lm",
+    )
+    for number, (text, colour, bold) in enumerate(lines):
+        place = (margin, margin + round(size * 2.6) + height * number)
+        font = _fitting(text, size, width - 2 * margin, bold=bold)
+        pen.text(place, text, fill=colour, font=font)
+    return np.asarray(band)
+
+
+def _fitting(text: str, size: int, room: int, *, bold: bool) -> ImageFont.FreeTypeFont:
+    """Return the font at ``size`` pixels, or smaller so that the text fits into ``room``."""
+    length = _font(size, bold=bold).getlength(text)
+    if length > room:
+        size = max(7, int(size * room / length))
+    return _font(size, bold=bold)
+
+
+@lru_cache(maxsize=64)
+def _font(size: int, *, bold: bool) -> ImageFont.FreeTypeFont:
+    """Return DejaVu Sans, which comes with matplotlib and holds Latin, Greek and Cyrillic."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name
+    return ImageFont.truetype(str(path), max(1, size))
+
+
+@lru_cache(maxsize=1)
+def _colours() -> Picture:
+    """Return the colour map as uint8 [256, 3]."""
+    table = matplotlib.colormaps[_COLOUR_MAP](np.linspace(0.12, 0.95, 256))[:, :3]
+    return np.rint(table * 255).astype(np.uint8)
