@@ -87,9 +87,9 @@ def demonstrate(
     """
     with start_pacs(folder / "pacs") as pacs:
         say(f"PACS: {pacs.name}, port {pacs.port}.")
-        config = _write_settings(folder, models_dir, pacs.port)
+        config = write_settings(folder, models_dir, pacs.port)
         settings = load_settings(config)
-        with _running(config, settings, folder / "pacsight.log"):
+        with running(config, settings, folder / "pacsight.log"):
             say(f"Pacsight: {settings.scp.ae_title}, port {settings.scp.port}.")
             uids = _push(files, settings)
             say(f"{len(files)} objects of {len(uids)} studies sent and acknowledged.")
@@ -101,7 +101,8 @@ def demonstrate(
         return _collect(reports, pacs, folder)
 
 
-def _write_settings(folder: Path, models_dir: Path, pacs_port: int) -> Path:
+def write_settings(folder: Path, models_dir: Path, pacs_port: int) -> Path:
+    """Write a settings file for one machine, data below `folder`, results to that PACS."""
     config = folder / "pacsight.yaml"
     values = {
         "data_dir": str(folder / "data"),
@@ -115,14 +116,22 @@ def _write_settings(folder: Path, models_dir: Path, pacs_port: int) -> Path:
     return config
 
 
-def _ourselves(settings: Settings) -> Destination:
+def ourselves(settings: Settings) -> Destination:
+    """Return the address of the Pacsight that has these settings."""
     return Destination(
         name="pacsight", ae_title=settings.scp.ae_title, host="127.0.0.1", port=settings.scp.port
     )
 
 
 @contextmanager
-def _running(config: Path, settings: Settings, log: Path) -> Iterator[None]:
+def running(config: Path, settings: Settings, log: Path) -> Iterator[None]:
+    """Run ``pacsight serve`` for as long as the context lasts; it is ready when that begins.
+
+    Raises
+    ------
+    OperationError
+        It did not start; the log says why.
+    """
     command = [sys.executable, "-m", "pacsight", "--verbose", "--config", str(config), "serve"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -130,7 +139,7 @@ def _running(config: Path, settings: Settings, log: Path) -> Iterator[None]:
             ready = wait_until(
                 lambda: (
                     process.poll() is not None
-                    or echo(_ourselves(settings), calling_ae_title="DEMO").is_delivered
+                    or echo(ourselves(settings), calling_ae_title="DEMO").is_delivered
                 ),
                 START_S,
             )
@@ -143,7 +152,7 @@ def _running(config: Path, settings: Settings, log: Path) -> Iterator[None]:
 
 
 def _push(files: Sequence[Path], settings: Settings) -> list[str]:
-    receipts = send(files, _ourselves(settings), calling_ae_title="DEMO")
+    receipts = send(files, ourselves(settings), calling_ae_title="DEMO")
     for receipt in receipts:
         if not receipt.is_delivered:
             raise OperationError(f"A file was not taken: {receipt.code}: {receipt.message}")

@@ -89,7 +89,7 @@ class DurableEngine:
                 self.submit(Work.from_json(following))
 
     def start(self) -> None:
-        """Create the engine's tables if needed, resume what this executor left, serve the queues."""
+        """Create missing tables, resume what this executor left, serve the queues."""
         DBOS.listen_queues(list(self._concurrency))
         DBOS.launch()
         for queue in set(QUEUES.values()):
@@ -101,7 +101,7 @@ class DurableEngine:
             )
 
     def stop(self, patience_s: int = 10) -> None:
-        """Let running steps finish for at most `patience_s` seconds; the rest resumes at a start."""
+        """Wait `patience_s` seconds for running steps; what is left resumes at the next start."""
         DBOS.destroy(workflow_completion_timeout_sec=patience_s, destroy_registry=True)
 
     def submit(self, work: Work) -> None:

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
 
     @property
     def engine_url(self) -> str:
-        """Database of the durable engine: its own SQLite file, or schema ``dbos`` of the same one."""
+        """Database of the durable engine: a SQLite file of its own, or schema ``dbos``."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'engine.sqlite').absolute()}"
 
     @property

@@ -1,6 +1,6 @@
 """A PACS for the demo: Orthanc where it is installed, else a receiver of our own.
 
-Either takes the results by C-STORE, as a hospital's PACS would, and hands them back to be looked at.
+Either takes the results by C-STORE, as a hospital's PACS would, and hands them back to look at.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Protocol
 
 import httpx
-from scp.listener import Listener
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -25,6 +24,7 @@ from ledger.tables import ReceivedObject
 from pacsight.errors import OperationError
 from pacsight.waiting import wait_until
 from scp.config import ListenerConfig
+from scp.listener import Listener
 from scp.spool import open_object
 
 AE_TITLE = "DEMOPACS"

@@ -1,4 +1,4 @@
-"""``pacsight doctor``: is this installation healthy?"""
+"""``pacsight doctor``: the health of this installation."""
 
 from __future__ import annotations
 

@@ -78,7 +78,8 @@ def _package(registry: Registry, decision: Decision) -> ModelPackage:
         if package.identity.digest == decision.model_digest:
             return package
     raise StageError(
-        f"Model {decision.model_id} {decision.model_version} is no longer installed; replay the study."
+        f"Model {decision.model_id} {decision.model_version} is no longer installed; "
+        "replay the study."
     )
 
 

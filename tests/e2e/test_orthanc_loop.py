@@ -1,0 +1,194 @@
+"""The main job with real peers: dcmtk to Orthanc to Pacsight and back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from ledger.database import reading
+from ledger.tables import ReceivedObject
+from pacsight.samples import SamplePatient, chest_radiograph, ct_series
+from tests.peers.orthanc import Orthanc
+from tests.peers.process import program, wait_until
+from tests.service import Service
+
+pytestmark = pytest.mark.peer
+Dcmtk = Callable[..., str]
+
+
+@dataclass
+class Hospital:
+    """Orthanc forwards what is stable to Pacsight and takes the results."""
+
+    orthanc: Orthanc
+    service: Service
+
+    def results(self, study_uid: str) -> dict[str, Dataset]:
+        """Return the results in Orthanc by modality, read from the bytes that it serves."""
+        found = {}
+        for instance in self.orthanc.instances():
+            data = self.orthanc.http.get(f"/instances/{instance['ID']}/file").content
+            path = self.service.folder / f"{instance['ID']}.dcm"
+            path.write_bytes(data)
+            dataset = dcmread(path)
+            if dataset.StudyInstanceUID == study_uid and dataset.Modality in {"SR", "OT"}:
+                dataset.filename = str(path)
+                found[dataset.Modality] = dataset
+        return found
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def hospital(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    start_orthanc: Callable[..., Orthanc],
+    free_port: Callable[[], int],
+) -> Iterator[Hospital]:
+    port = free_port()
+    orthanc = start_orthanc(FORWARD="yes", FORWARD_TO_PORT=str(port))
+    more = {}
+    if request.param == "postgres":
+        more["database_url"] = request.getfixturevalue("postgres_url")
+    service = Service(
+        tmp_path / "service", pacs_port=orthanc.dicom_port, scp={"port": port}, **more
+    )
+    service.start("serve")
+    yield Hospital(orthanc, service)
+    service.stop()
+
+
+def _save(dataset: Dataset, path: Path) -> Path:
+    dataset.save_as(path)
+    return path
+
+
+def _run(*command: str | Path) -> str:
+    done = subprocess.run(
+        [program(str(command[0])), *map(str, command[1:])],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_chest_radiograph_comes_back_with_report_and_heatmap(
+    hospital: Hospital, dcmtk: Dcmtk, tmp_path: Path
+) -> None:
+    source = chest_radiograph(1, consolidation=True)
+    uid = str(source.StudyInstanceUID)
+    port = str(hospital.orthanc.dicom_port)
+    dcmtk("storescu", "-aec", "ORTHANC", "127.0.0.1", port, _save(source, tmp_path / "dx.dcm"))
+
+    results = wait_until(
+        lambda: len(found := hospital.results(uid)) == 2 and found, "the results", timeout_s=60
+    )
+
+    for dataset in results.values():
+        path = str(dataset.filename)
+        assert "Error" not in _run("dciodvfy", "-new", path), path
+        assert dataset.PatientName == source.PatientName
+        assert dataset.PatientID == source.PatientID
+    report = dcmtk("dsrdump", results["SR"].filename)
+    assert "Pneumonia" in report
+    assert "cxr-pneumonia" in report or "Pneumonia on chest" in report
+    capture = results["OT"]
+    assert (capture.Columns, capture.SamplesPerPixel) == (source.Columns, 3)
+
+    series = hospital.orthanc.dicomweb(f"studies/{uid}/series")
+    assert sorted(item["00080060"]["Value"][0] for item in series) == ["DX", "OT", "SR"]
+
+    shown = json.loads(_pacsight(hospital.service, "studies", "show", uid, "--json"))
+    assert shown["state"] == "done"
+    assert shown["revisions"][0]["complete_because"]["code"]
+
+    # Orthanc declares the study stable again, now with the results; nothing starts anew.
+    wait_until(lambda: _stable_twice(hospital.orthanc, uid), "the study to be stable again")
+    assert hospital.service.report(uid)["revision"] == 1  # type: ignore[index]  # it was shown
+    with reading(hospital.service.ledger) as session:
+        assert session.query(ReceivedObject).count() == 1
+
+
+def _pacsight(service: Service, *arguments: str) -> str:
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pacsight", "--config", str(service.config), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _stable_twice(orthanc: Orthanc, uid: str) -> bool:
+    changes = orthanc.get("/changes?limit=1000")["Changes"]
+    return sum(change["ChangeType"] == "StableStudy" for change in changes) >= 2
+
+
+def test_results_sent_to_pacsight_start_nothing(
+    hospital: Hospital, dcmtk: Dcmtk, tmp_path: Path
+) -> None:
+    """A PACS that forwards everything, results included, meets a second line of defence."""
+    source = _save(chest_radiograph(2, consolidation=False), tmp_path / "dx.dcm")
+    uid = str(dcmread(source).StudyInstanceUID)
+    port = str(hospital.service.port)
+    dcmtk("storescu", "-aec", "PACSIGHT", "127.0.0.1", port, source)
+    assert hospital.service.wait_until_settled(uid)["state"] == "done"
+    files = [str(dataset.filename) for dataset in hospital.results(uid).values()]
+    dcmtk("dcmsend", "-aec", "PACSIGHT", "127.0.0.1", port, *files)
+
+    def states() -> list[str]:
+        with reading(hospital.service.ledger) as session:
+            return sorted(row.state for row in session.query(ReceivedObject))
+
+    wait_until(lambda: "received" not in states(), "indexing")
+    assert states() == ["indexed", "own_result", "own_result"]
+    assert hospital.service.report(uid)["revision"] == 1  # type: ignore[index]  # it is settled
+
+
+@pytest.mark.parametrize("hospital", ["sqlite"], indirect=True)
+def test_study_that_no_model_takes_is_refused_visibly(
+    hospital: Hospital, dcmtk: Dcmtk, tmp_path: Path
+) -> None:
+    series = ct_series(3)
+    files = [_save(item, tmp_path / f"{n}.dcm") for n, item in enumerate(series)]
+    port = str(hospital.service.port)
+    dcmtk("storescu", "-aec", "PACSIGHT", "127.0.0.1", port, *files)
+    report = hospital.service.wait_until_settled(str(series[0].StudyInstanceUID))
+    assert report["state"] == "not analysed"
+    (decision,) = report["revisions"][0]["decisions"]
+    assert decision["refused"]["code"] == "MODALITY_NOT_ACCEPTED"
+    (event,) = [one for one in report["events"] if one["action"] == "study not analysed"]
+    assert event["detail"]["code"] == "NO_APPLICABLE_MODEL"
+
+
+@pytest.mark.parametrize("hospital", ["sqlite"], indirect=True)
+def test_destination_that_is_down_gets_the_results_when_it_is_back(
+    hospital: Hospital, dcmtk: Dcmtk, tmp_path: Path
+) -> None:
+    source = chest_radiograph(4, consolidation=True, patient=SamplePatient(patient_name="Ärger^Ö"))
+    uid = str(source.StudyInstanceUID)
+    hospital.orthanc.stop()
+    port = str(hospital.service.port)
+    path = _save(source, tmp_path / "dx.dcm")
+    dcmtk("storescu", "-aec", "PACSIGHT", "127.0.0.1", port, path)
+
+    def errors() -> set[str]:
+        listed = json.loads(_pacsight(hospital.service, "deliveries", "list", "--json"))
+        return {row["last_error"].split(":")[0] for row in listed if row["last_error"]}
+
+    wait_until(errors, "a failed attempt", timeout_s=60)
+    assert errors() == {"DESTINATION_UNREACHABLE"}
+    assert hospital.service.report(uid)["state"] == "delivering"  # type: ignore[index]
+    hospital.orthanc.start()
+    assert hospital.service.wait_until_settled(uid)["state"] == "done"
+    assert str(hospital.results(uid)["SR"].PatientName) == "Ärger^Ö"
