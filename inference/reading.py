@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import data_element_generator
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
@@ -50,6 +50,9 @@ __all__ = ["SourceImage", "read_image"]
 MAX_FRAME_PIXELS = 250_000_000
 MAX_INFLATED_BYTES = 1 << 30
 _CHUNK_BYTES = 1 << 20
+_GRAY = frozenset({"MONOCHROME1", "MONOCHROME2"})
+# The decoders turn these into RGB (PS3.3 C.7.6.3.1.2)
+_COLOR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 _PIXEL_TAGS = frozenset({(0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)})
 
 # What pydicom and the decoders raise on broken data; none of it says more than "can't be read".
@@ -57,6 +60,7 @@ _BROKEN = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
@@ -211,10 +215,14 @@ def _first_frame(file: BinaryIO, syntax: str, frames: int) -> NDArray[Any]:
 
 
 def _display_values(pixels: NDArray[Any], header: Dataset) -> NDArray[np.float32]:
-    is_palette = header.PhotometricInterpretation == "PALETTE COLOR"
-    if pixels.ndim == 3 or is_palette:
+    photometric = str(header.PhotometricInterpretation)
+    if photometric in _GRAY and pixels.ndim == 2:
+        return gray_values(pixels, header)
+    if (photometric in _COLOR and pixels.ndim == 3) or photometric == "PALETTE COLOR":
         return color_values(pixels, header)
-    return gray_values(pixels, header)
+    raise PixelsUnreadableError(
+        f"Photometric Interpretation {photometric[:16]} is not known; convert the image."
+    )
 
 
 @contextmanager

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from inference.routing import refuse_instance, route, study_refusal
+from ledger.domain import InstanceFacts
+from tests.inference.factories import CR, CT, SECONDARY_CAPTURE, facts, manifest, manifest_data
+
+SC = {"sop_class_uid": SECONDARY_CAPTURE, "photometric_interpretation": "RGB"}
+
+ACCEPTED: dict[str, dict[str, Any]] = {
+    "DX chest PA": {},
+    "CR": {"modality": "CR", "sop_class_uid": CR},
+    "empty body part": {"body_part_examined": ""},
+    "THORAX": {"body_part_examined": "THORAX"},
+    "lower case and spaces": {"body_part_examined": " chest ", "view_position": "pa"},
+    "AP": {"view_position": "AP"},
+    "empty view": {"view_position": ""},
+    "MONOCHROME1": {"photometric_interpretation": "MONOCHROME1"},
+    "unknown transfer syntax": {"transfer_syntax_uid": ""},
+    "JPEG 2000": {"transfer_syntax_uid": "1.2.840.10008.1.2.4.90"},
+    "one frame, said so": {"number_of_frames": 1},
+    "description": {"series_description": "Thorax plate, flat"},
+    "smallest": {"rows": 32, "columns": 32},
+    "SC of a DX": SC,
+    "SC of modality OT": {**SC, "modality": "OT"},
+    "derived SC": {**SC, "image_type": ("DERIVED", "SECONDARY")},
+}
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "CT": ({"modality": "CT", "sop_class_uid": CT}, "MODALITY_NOT_ACCEPTED", "is CT"),
+    "no modality": ({"modality": ""}, "MODALITY_NOT_ACCEPTED", "is empty"),
+    "OT but not SC": ({"modality": "OT", "sop_class_uid": CT}, "SOP_CLASS_NOT_ACCEPTED", CT),
+    "for processing": (
+        {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.1.1.1"},
+        "SOP_CLASS_NOT_ACCEPTED",
+        "1.1.1.1.1",
+    ),
+    "no pixels": ({"has_pixel_data": False}, "NO_PIXEL_DATA", "no pixel data"),
+    "MPEG": (
+        {"transfer_syntax_uid": "1.2.840.10008.1.2.4.100"},
+        "TRANSFER_SYNTAX_UNSUPPORTED",
+        "4.100",
+    ),
+    "colour": ({"photometric_interpretation": "RGB"}, "PHOTOMETRIC_NOT_ACCEPTED", "is RGB"),
+    "derived": ({"image_type": ("DERIVED", "PRIMARY")}, "DERIVED_IMAGE", "DERIVED"),
+    "localizer": ({"image_type": ("ORIGINAL", "x", "Localizer")}, "LOCALIZER_IMAGE", "Localizer"),
+    "other type": ({"image_type": ("MIP",)}, "IMAGE_TYPE_NOT_ACCEPTED", "MIP"),
+    "frames": ({"number_of_frames": 12}, "TOO_MANY_FRAMES", "12 frames"),
+    "knee": ({"body_part_examined": "KNEE"}, "BODY_PART_NOT_ACCEPTED", "CHEST, THORAX, empty"),
+    "lateral": ({"view_position": "LATERAL"}, "VIEW_NOT_ACCEPTED", "is LATERAL"),
+    "LL": ({"view_position": "LL"}, "VIEW_NOT_ACCEPTED", "is LL"),
+    "lateral by description": (
+        {"view_position": "", "series_description": "THORAX_LAT"},
+        "DESCRIPTION_NOT_ACCEPTED",
+        "'lat'",
+    ),
+    "one pixel": ({"rows": 1, "columns": 1}, "IMAGE_TOO_SMALL", "1 x 1"),
+    "few columns": ({"columns": 31}, "IMAGE_TOO_SMALL", "512 x 31"),
+    "SC of unknown body part": (
+        {**SC, "body_part_examined": ""},
+        "BODY_PART_NOT_ACCEPTED",
+        "is empty; accepted: CHEST.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_image_is_accepted(case: str) -> None:
+    image = facts(**ACCEPTED[case])
+    (decision,) = route([image], [manifest()])
+    assert decision.is_accepted
+    assert decision.sop_instance_uids == (image.sop_instance_uid,)
+    assert refuse_instance(image, manifest()) is None
+    assert study_refusal([decision]) is None
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_image_is_refused_with_code_and_reason(case: str) -> None:
+    changes, code, words = REFUSED[case]
+    (decision,) = route([facts(**changes)], [manifest()])
+    assert not decision.is_accepted
+    assert decision.sop_instance_uids == ()
+    assert decision.refusal is not None
+    assert decision.refusal.code == code
+    assert words in decision.refusal.message
+    assert decision.refusal == refuse_instance(facts(**changes), manifest())
+
+
+def test_secondary_capture_can_be_excluded() -> None:
+    accepts = [{"modality": ["DX"], "excluded_image_types": ["SECONDARY"]}]
+    refusal = refuse_instance(
+        facts(image_type=("ORIGINAL", "SECONDARY")), manifest(accepts=accepts)
+    )
+    assert refusal is not None
+    assert refusal.code == "SECONDARY_IMAGE"
+
+
+def test_only_fitting_images_of_a_study_are_taken_in_order() -> None:
+    study = [
+        facts(sop_instance_uid="4", series_number=2, instance_number=1),
+        facts(sop_instance_uid="3", series_number=1, instance_number=2),
+        facts(sop_instance_uid="lateral", view_position="LL"),
+        facts(sop_instance_uid="2", series_number=1, instance_number=1),
+        facts(sop_instance_uid="1", series_number=1, instance_number=1),
+    ]
+    for order in permutations(study):
+        (decision,) = route(order, [manifest()])
+        assert decision.sop_instance_uids == ("1", "2", "3", "4")
+
+
+@pytest.mark.parametrize(
+    ("study", "code"),
+    [
+        (["CT", "lateral", "no pixels"], "VIEW_NOT_ACCEPTED"),
+        (["one pixel", "lateral", "knee"], "IMAGE_TOO_SMALL"),
+        (["CT", "MPEG"], "TRANSFER_SYNTAX_UNSUPPORTED"),
+        (["CT", "no modality"], "MODALITY_NOT_ACCEPTED"),
+    ],
+)
+def test_refusal_that_came_furthest_is_reported_whatever_the_order(
+    study: list[str], code: str
+) -> None:
+    images = [
+        facts(sop_instance_uid=str(number), **REFUSED[case][0]) for number, case in enumerate(study)
+    ]
+    messages = set()
+    for order in permutations(images):
+        (decision,) = route(order, [manifest()])
+        assert decision.refusal is not None
+        assert decision.refusal.code == code
+        messages.add(decision.refusal.message)
+    assert len(messages) == 1
+
+
+def test_every_model_answers_in_its_order() -> None:
+    knee = manifest_data()["accepts"][0] | {"body_part_examined": ["KNEE"]}
+    models = [manifest(version="1.0.1"), manifest(version="1.0.2", accepts=[knee])]
+    decisions = route([facts()], models)
+    assert [decision.model.version for decision in decisions] == ["1.0.1", "1.0.2"]
+    assert [decision.is_accepted for decision in decisions] == [True, False]
+    assert study_refusal(decisions) is None
+
+
+def test_study_that_no_model_takes_says_why() -> None:
+    refusal = study_refusal(route([facts(modality="CT")], [manifest()]))
+    assert refusal is not None
+    assert refusal.code == "NO_APPLICABLE_MODEL"
+    assert "Not analysed because" in refusal.message
+    assert "toy: The modality is CT" in refusal.message
+
+
+def test_study_without_installed_models_says_so() -> None:
+    refusal = study_refusal(route([facts()], []))
+    assert refusal is not None
+    assert refusal.code == "NO_APPLICABLE_MODEL"
+    assert "no model is installed" in refusal.message
+
+
+def test_empty_study_is_refused() -> None:
+    (decision,) = route([], [manifest()])
+    assert decision.refusal is not None
+    assert decision.refusal.code == "NO_IMAGES"
+
+
+def test_series_description_never_reaches_a_message() -> None:
+    image = facts(view_position="", series_description="Lateral Anna Test")
+    refusal = refuse_instance(image, manifest())
+    assert refusal is not None
+    assert "Anna" not in refusal.message
+
+
+def test_long_header_value_is_cut() -> None:
+    refusal = refuse_instance(facts(modality="X" * 500), manifest())
+    assert refusal is not None
+    assert len(refusal.message) < 100
+
+
+def test_picture_without_header_needs_a_model_that_says_so() -> None:
+    picture = InstanceFacts("", "", "", "", "", rows=500, columns=500, has_pixel_data=True)
+    refusal = refuse_instance(picture, manifest())
+    assert refusal is not None
+    assert refusal.code == "MODALITY_NOT_ACCEPTED"
+    accepts = [{"modality": [""], "sop_class": [""]}]
+    assert refuse_instance(picture, manifest(accepts=accepts)) is None
