@@ -1,0 +1,123 @@
+"""``MODEL_CARD.md``: the model for people, written from the recipe and the measured figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inference.manifest import Manifest
+from training.recipe import Recipe
+from training.verify import CARD_NAME
+
+_THRESHOLD_WORDS = {
+    "f1": "F1",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy (the mean of sensitivity and specificity)",
+}
+_CALIBRATION_WORDS = {
+    "temperature": "a temperature",
+    "temperature-and-bias": "a temperature and a bias (Platt scaling)",
+}
+
+
+def write_card(folder: Path, manifest: Manifest, recipe: Recipe, record: Mapping[str, Any]) -> None:
+    """Write the card; `record` is the content of ``metrics.json``."""
+    size = (folder / manifest.weights.file).stat().st_size / 1e6
+    parts = [
+        f"# {manifest.name} ({manifest.id} {manifest.version})",
+        f"**{manifest.research_statement}.** {manifest.intended_use}.",
+        _what(manifest, recipe, size),
+        _figures(record),
+        "![ROC, precision and recall, calibration, confusion matrix](curves.png)",
+        _threshold(recipe, record),
+        "## Data",
+        recipe.report.card.data,
+        _counts(record),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in recipe.report.card.limits),
+        _training(recipe, record),
+    ]
+    (folder / CARD_NAME).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _what(manifest: Manifest, recipe: Recipe, size: float) -> str:
+    sources = "; ".join(f"{item.name} ({item.licence})" for item in manifest.training_data)
+    findings = ", ".join(
+        f"{output.label} ({output.concept.scheme} {output.concept.value}), "
+        f"threshold {output.threshold:g}"
+        for output in manifest.outputs
+    )
+    accepts = "; or ".join(
+        f"{'/'.join(item.modality)}, body part {_any(item.body_part_examined)}, view "
+        f"{_any(item.view_position)}, at least {item.minimum_rows} x {item.minimum_columns} pixels"
+        for item in manifest.accepts
+    )
+    start = recipe.start_weights
+    rows = [
+        ("Findings", findings),
+        ("Takes", accepts),
+        ("Network", f"{manifest.network.name}, {size:.1f} MB, float16"),
+        ("Start weights", f"{start.name} ({start.licence})" if start else "random"),
+        ("Licence of the weights", manifest.licence),
+        ("Training data", sources),
+        ("Explanation", "Grad-CAM of the last feature map" if manifest.explain else "none"),
+        ("sha256", f"`{manifest.weights.sha256}`"),
+    ]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)])
+
+
+def _any(values: tuple[str, ...]) -> str:
+    return "/".join(value or "(empty)" for value in values) or "any"
+
+
+def _figures(record: Mapping[str, Any]) -> str:
+    rows = [
+        f"| {name.replace('_', ' ')} | {_figure(figure)} |"
+        for name, figure in record["metrics"].items()
+    ]
+    title = f"## Figures on {record['n']} validation pictures, with 95 % bootstrap intervals"
+    return "\n".join([title, "", "| | |", "|---|---|", *rows])
+
+
+def _figure(figure: Mapping[str, Any]) -> str:
+    if figure["value"] is None:
+        return "-"
+    low, high = figure["ci95"]
+    return f"{figure['value']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _threshold(recipe: Recipe, record: Mapping[str, Any]) -> str:
+    epochs = len(record["how"]["history"])
+    return (
+        f"These figures flatter: the epoch ({record['how']['best_epoch']} of {epochs}, by "
+        f"{recipe.select.metric.replace('_', ' ')}), the calibration "
+        f"({_CALIBRATION_WORDS[recipe.select.calibration]}) and the threshold were all chosen on "
+        "these very pictures, and they are few. They were computed through the serving path "
+        "(OpenVINO). The threshold is the middle of those whose "
+        f"{_THRESHOLD_WORDS[recipe.select.threshold]} is best on average over "
+        f"{recipe.select.resamples} bootstrap resamples, so that single pictures decide less."
+    )
+
+
+def _counts(record: Mapping[str, Any]) -> str:
+    rows = [
+        f"| {split} | {', '.join(f'{name} {count}' for name, count in counts.items())} |"
+        for split, counts in record["how"]["pictures"].items()
+    ]
+    return "\n".join(["| part | pictures |", "|---|---|", *rows])
+
+
+def _training(recipe: Recipe, record: Mapping[str, Any]) -> str:
+    how = record["how"]
+    lines = [
+        "## Training",
+        "",
+        f"Seed {how['seed']}, {len(how['history'])} epochs, {how['seconds'] / 60:.0f} minutes on "
+        f"{how['machine']}. `recipe.yaml` here is the recipe; data sha256 "
+        f"`{how['data_sha256'][:16]}…`.",
+        "",
+        f"    {how['command']}",
+    ]
+    notes = [f"- {note}" for note in recipe.report.card.notes]
+    return "\n".join([*lines, "", *notes] if notes else lines)

@@ -1,0 +1,99 @@
+"""One picture that shows how good a checkpoint is: ROC, calibration, confusion and more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from training.fit import Epoch
+from training.metrics import Answers, confusion, one_class_auc
+
+BINS = 5
+"""Of the calibration curve; few, because validation sets are small."""
+
+
+def draw_curves(
+    path: Path, answers: Answers, classes: Sequence[str], history: Sequence[Epoch], title: str
+) -> None:
+    """Write the picture as PNG."""
+    figure = Figure(figsize=(13, 8), layout="constrained", dpi=80)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 3)
+    shown = range(1, 2) if len(classes) == 2 else range(len(classes))
+    _roc(axes[0, 0], answers, classes, shown)
+    _precision_recall(axes[0, 1], answers, classes, shown)
+    _calibration(axes[0, 2], answers, classes, shown)
+    _confusion(axes[1, 0], answers, classes)
+    _scores(axes[1, 1], answers, classes, shown[-1])
+    _history(axes[1, 2], history)
+    figure.suptitle(f"{title}: {len(answers.truth)} validation pictures")
+    figure.savefig(path, metadata={"Software": None})
+
+
+def _roc(axes: Axes, answers: Answers, classes: Sequence[str], shown: Sequence[int]) -> None:
+    for index in shown:
+        wrong, right, _ = roc_curve(answers.truth == index, answers.scores[:, index])
+        axes.plot(wrong, right, label=f"{classes[index]} {one_class_auc(answers, index):.3f}")
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
+    axes.set(title="ROC (area)", xlabel="1 - specificity", ylabel="sensitivity")
+    axes.legend(loc="lower right")
+
+
+def _precision_recall(
+    axes: Axes, answers: Answers, classes: Sequence[str], shown: Sequence[int]
+) -> None:
+    for index in shown:
+        precision, recall, _ = precision_recall_curve(
+            answers.truth == index, answers.scores[:, index]
+        )
+        axes.plot(recall, precision, label=classes[index])
+    axes.set(title="Precision and recall", xlabel="recall", ylabel="precision", ylim=(0, 1.03))
+    axes.legend(loc="lower left")
+
+
+def _calibration(
+    axes: Axes, answers: Answers, classes: Sequence[str], shown: Sequence[int]
+) -> None:
+    for index in shown:
+        order = np.argsort(answers.scores[:, index], kind="stable")
+        parts = np.array_split(order, min(BINS, len(order)))
+        stated = [float(answers.scores[part, index].mean()) for part in parts]
+        seen = [float((answers.truth[part] == index).mean()) for part in parts]
+        axes.plot(stated, seen, marker="o", label=classes[index])
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
+    axes.set(title="Calibration", xlabel="stated probability", ylabel="share that has it")
+
+
+def _confusion(axes: Axes, answers: Answers, classes: Sequence[str]) -> None:
+    matrix = confusion(answers.truth, answers.predicted, len(classes))
+    axes.imshow(matrix, cmap="Blues")
+    for (row, column), count in np.ndenumerate(matrix):
+        color = "white" if count > matrix.max() / 2 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=color)
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(title="Confusion matrix", xlabel="reported", ylabel="true")
+
+
+def _scores(axes: Axes, answers: Answers, classes: Sequence[str], index: int) -> None:
+    bins = [step / 20 for step in range(21)]
+    for label, name in enumerate(classes):
+        values = answers.scores[answers.truth == label, index]
+        axes.hist(values, bins=bins, alpha=0.6, label=name)
+    axes.set(title=f"Probability of {classes[index]}", xlabel="probability", ylabel="pictures")
+    axes.legend()
+
+
+def _history(axes: Axes, history: Sequence[Epoch]) -> None:
+    numbers = [epoch.number for epoch in history]
+    axes.plot(numbers, [epoch.train_loss for epoch in history], label="training loss")
+    axes.plot(numbers, [epoch.log_loss for epoch in history], label="validation log loss")
+    axes.plot(numbers, [epoch.auc for epoch in history], label="validation AUC")
+    axes.set(title="Training", xlabel="epoch", ylim=(0, None))
+    axes.legend()

@@ -1,0 +1,106 @@
+"""Errors of training and evaluation.
+
+::
+
+    PacsightError
+    └── TrainingError
+        ├── RecipeError              the recipe can't be read or a value is wrong
+        ├── DataError                the data folder can't be used
+        │   ├── LabelsError          labels.csv is missing, unreadable or lacks a column
+        │   ├── PictureMissingError  labels.csv names a file that isn't there
+        │   ├── PictureError         a picture can't be read
+        │   ├── UnknownClassError    a label is not one of the recipe's classes
+        │   ├── OneClassError        a split lacks a class
+        │   ├── GroupSplitError      pictures of one group are in several splits
+        │   └── SplitError           a split is unknown or empty
+        ├── StartWeightsError        the start weights don't fit the network
+        ├── OutputExistsError        the checkpoint folder is there already
+        ├── TrainingDivergedError    the loss is no longer a number
+        └── NoRecipeError            a model folder doesn't say how its classes are called
+"""
+
+from ledger.errors import PacsightError
+
+
+class TrainingError(PacsightError):
+    """Base of the errors of training and evaluation."""
+
+    code = "TRAINING_FAILED"
+
+
+class RecipeError(TrainingError):
+    """The recipe can't be read, has an unknown key or a wrong value."""
+
+    code = "RECIPE_INVALID"
+
+
+class DataError(TrainingError):
+    """The data folder can't be used."""
+
+    code = "DATA_INVALID"
+
+
+class LabelsError(DataError):
+    """``labels.csv`` is missing, unreadable or lacks a column."""
+
+    code = "DATA_LABELS"
+
+
+class PictureMissingError(DataError):
+    """``labels.csv`` names a file that isn't there."""
+
+    code = "DATA_FILE_MISSING"
+
+
+class PictureError(DataError):
+    """A picture can't be read."""
+
+    code = "DATA_FILE_UNREADABLE"
+
+
+class UnknownClassError(DataError):
+    """A label is not one of the recipe's classes."""
+
+    code = "DATA_CLASS_UNKNOWN"
+
+
+class OneClassError(DataError):
+    """A split lacks a class, so nothing can be learnt or measured."""
+
+    code = "DATA_CLASS_MISSING"
+
+
+class GroupSplitError(DataError):
+    """Pictures of one group (patient) are in several splits."""
+
+    code = "DATA_GROUP_SPLIT"
+
+
+class SplitError(DataError):
+    """A split is unknown or empty."""
+
+    code = "DATA_SPLIT"
+
+
+class StartWeightsError(TrainingError):
+    """The start weights are missing, unreadable or don't fit the network."""
+
+    code = "START_WEIGHTS"
+
+
+class OutputExistsError(TrainingError):
+    """The checkpoint folder is there already; nothing is overwritten."""
+
+    code = "OUTPUT_EXISTS"
+
+
+class TrainingDivergedError(TrainingError):
+    """The loss is no longer a number."""
+
+    code = "TRAINING_DIVERGED"
+
+
+class NoRecipeError(TrainingError):
+    """The model folder holds no recipe, so its classes can't be matched with labels."""
+
+    code = "MODEL_NO_RECIPE"

@@ -1,0 +1,70 @@
+"""The golden case of a checkpoint: a generated picture and the answer it gave when it was made.
+
+The picture is made of smooth waves from a seed: no patient's, the same on every machine, and stored
+as two numbers. A checkpoint that answers otherwise is not the one that was evaluated, or runs on a
+broken engine.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from inference.reading import read_image
+from inference.source_image import SourceImage
+
+GOLDEN_NAME = "golden.json"
+TOLERANCE = 0.005
+WAVES = 12
+
+
+class GoldenCase(BaseModel):
+    """The content of ``golden.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["waves"] = "waves"
+    seed: int
+    rows: int
+    columns: int
+    probabilities: dict[str, float]
+    """By label of the manifest's outputs."""
+    tolerance: float = TOLERANCE
+
+
+def golden_picture(seed: int, rows: int, columns: int) -> SourceImage:
+    """Return the generated picture, read back from PNG by serving's reader."""
+    file = io.BytesIO()
+    Image.fromarray(wave_pattern(seed, rows, columns)).save(file, "PNG")
+    file.seek(0)
+    return read_image(file)
+
+
+def wave_pattern(seed: int, rows: int, columns: int) -> NDArray[np.uint8]:
+    """Return waves of several lengths and directions, uint8 [rows, columns]."""
+    y, x = np.mgrid[0:rows, 0:columns] / max(rows, columns)
+    total = np.zeros((rows, columns))
+    for wave in range(WAVES):
+        # Fractions of multiples of the golden ratio: spread like random numbers, equal everywhere.
+        direction, phase, length = (
+            math.modf((seed * 3 + wave * 7 + part + 1) * 0.6180339887498949)[0] for part in range(3)
+        )
+        angle, frequency = math.pi * direction, 1.0 + 11.0 * length
+        along = x * math.cos(angle) + y * math.sin(angle)
+        total += np.cos(2.0 * math.pi * (frequency * along + phase)) / frequency
+    low, high = total.min(), total.max()
+    return np.asarray(np.round(255.0 * (total - low) / (high - low)), np.uint8)
+
+
+def write_golden(folder: Path, case: GoldenCase) -> None:
+    """Write ``golden.json``."""
+    text = json.dumps(case.model_dump(), indent=2, ensure_ascii=False)
+    (folder / GOLDEN_NAME).write_text(text + "\n", encoding="utf-8")

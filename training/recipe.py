@@ -1,0 +1,255 @@
+"""A recipe: everything that decides what a model becomes, in one YAML file.
+
+The data folder and the start weights are named on the command line; the rest is here, and a copy
+goes into the checkpoint. See ``docs/training.md``, and ``training/recipes/`` for real ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from inference.errors import ModelPackageError
+from inference.manifest import Accepts, Concept, DataSource, InputSpec, NetworkRef
+from inference.network_table import check_network
+from training.errors import RecipeError
+
+RECIPE_NAME = "recipe.yaml"
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class RecipePart(BaseModel):
+    """Base of all parts: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSpec(RecipePart):
+    """Which labels there are, and how to split a folder that has no splits."""
+
+    classes: tuple[str, ...] = Field(min_length=2)
+    """Values of the column ``label``. Two: one logit, for the second. More: one logit each."""
+    validation_share: Share = 0.15
+    """Of the training pictures, when ``labels.csv`` names no validation pictures."""
+    test_share: Share = 0.15
+    """Of all pictures, when ``labels.csv`` has no column ``split``."""
+
+
+class NetworkSpec(RecipePart):
+    """A network of ``inference.network_table`` and what of it is trained."""
+
+    name: str
+    args: dict[str, str | int | float | bool] = {}
+    batch_norm: Literal["frozen", "trained"] = "frozen"
+    """``frozen`` keeps the start weights' statistics: needed where they were folded in."""
+    freeze: tuple[str, ...] = ()
+    """First parts of the names of parameters that stay as they start, such as ``blocks.0``."""
+    dropout: Share = 0.0
+    """Before the last linear layer."""
+
+
+class StartWeightsSpec(RecipePart):
+    """The start weights that the recipe was made for, as the model card names them."""
+
+    name: str
+    licence: str
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+
+class AugmentSpec(RecipePart):
+    """Random changes of the training pictures; 0 switches one off."""
+
+    rotate_degrees: float = Field(default=0.0, ge=0.0, le=180.0)
+    scale: Share = 0.0
+    """Largest change of size of each axis alone, as a share: zooms and squeezes."""
+    shift: Share = 0.0
+    """Largest move, as a share of the side."""
+    flip: Literal["none", "horizontal", "both"] = "none"
+    """Mirror images, where anatomy allows them."""
+    gamma: Share = 0.0
+    """Exponent of the grey curve between 1 - gamma and 1 / (1 - gamma)."""
+    contrast: Share = 0.0
+    brightness: Share = 0.0
+    noise: Share = 0.0
+    """Standard deviation of added noise; white is 1."""
+    blur_px: float = Field(default=0.0, ge=0.0)
+    """Largest standard deviation of a Gaussian, in network input pixels."""
+
+
+class LossSpec(RecipePart):
+    """Cross-entropy (binary for two classes)."""
+
+    label_smoothing: Share = 0.0
+    balance: bool = True
+    """Weigh classes as if they were equally frequent."""
+
+
+class ScheduleSpec(RecipePart):
+    """AdamW with a one-cycle learning rate: linear rise, cosine fall."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=32, ge=2)
+    learning_rate: Positive = 3e-4
+    weight_decay: float = Field(default=0.02, ge=0.0)
+    warm_up: Share = 0.15
+    """Share of all steps in which the learning rate rises."""
+    average_decay: Share = 0.0
+    """Decay of the moving average of the weights, a step; the average becomes the model."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after so many epochs without a better validation figure; 0: never."""
+
+
+class SelectSpec(RecipePart):
+    """How the best epoch, the calibration and the operating threshold are chosen on validation."""
+
+    metric: Literal["auc", "f1", "accuracy", "log_loss"] = "auc"
+    calibration: Literal["temperature", "temperature-and-bias"] = "temperature"
+    threshold: Literal["f1", "accuracy", "balanced_accuracy"] = "f1"
+    """Made best on average over bootstrap resamples, so that single pictures decide less."""
+    resamples: int = Field(default=2000, ge=100)
+
+
+class OutputSpec(RecipePart):
+    """How a class is reported."""
+
+    label: str
+    concept: Concept
+
+
+class CardSpec(RecipePart):
+    """What only people know about the model: paragraphs of ``MODEL_CARD.md``."""
+
+    data: str
+    limits: tuple[str, ...] = Field(min_length=1)
+    notes: tuple[str, ...] = ()
+
+
+class ReportSpec(RecipePart):
+    """Fields of the manifest that training doesn't find out."""
+
+    intended_use: str
+    research_statement: str = "For research use only; not a medical device"
+    licence: str
+    training_data: tuple[DataSource, ...] = Field(min_length=1)
+    accepts: tuple[Accepts, ...] = Field(min_length=1)
+    explain: Literal["gradcam"] | None = "gradcam"
+    outputs: dict[str, OutputSpec] = Field(min_length=1)
+    """By class; two classes: the second one only."""
+    card: CardSpec
+
+
+class Recipe(RecipePart):
+    """A whole recipe."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    name: str = Field(min_length=1, max_length=64)
+    pipeline: Literal["classification"] = "classification"
+    seed: int = Field(default=1, ge=0, lt=2**31)
+    data: DataSpec
+    input: InputSpec
+    network: NetworkSpec
+    start_weights: StartWeightsSpec | None = None
+    augment: AugmentSpec = AugmentSpec()
+    loss: LossSpec = LossSpec()
+    schedule: ScheduleSpec
+    select: SelectSpec = SelectSpec()
+    report: ReportSpec
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether one logit tells two classes apart."""
+        return len(self.data.classes) == 2
+
+    @property
+    def network_ref(self) -> NetworkRef:
+        """The network as manifests name it."""
+        channels = 1 if self.is_binary else len(self.data.classes)
+        return NetworkRef(name=self.network.name, channels=channels, args=self.network.args)
+
+    @property
+    def reported_classes(self) -> tuple[str, ...]:
+        """The classes with a logit of their own, in the order of channels."""
+        return self.data.classes[1:] if self.is_binary else self.data.classes
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.data.classes)) < len(self.data.classes):
+            raise ValueError("data.classes has one class twice")
+        if set(self.report.outputs) != set(self.reported_classes):
+            wanted = ", ".join(self.reported_classes)
+            raise ValueError(f"report.outputs needs exactly these classes: {wanted}")
+        if not self.is_binary and self.select.calibration != "temperature":
+            raise ValueError("select.calibration of more than two classes is temperature")
+        return self
+
+
+def load_recipe(path: Path, *, epochs: int | None = None) -> Recipe:
+    """Read and check a recipe; `epochs`, if given, replaces the schedule's.
+
+    Raises
+    ------
+    RecipeError
+        With one sentence that names the file and the key.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"Recipe {path} can't be read ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1})" if mark else ""
+        raise RecipeError(f"Recipe {path} is not valid YAML{line}.") from error
+    try:
+        recipe = Recipe.model_validate(values)
+        if epochs is not None:
+            schedule = recipe.schedule.model_copy(update={"epochs": epochs})
+            recipe = recipe.model_copy(update={"schedule": schedule})
+        check_network(recipe.network.name, recipe.network.args, recipe.id)
+    except ValidationError as error:
+        raise RecipeError(f"Recipe {path}: {_first_problem(error)}") from error
+    except ModelPackageError as error:
+        raise RecipeError(f"Recipe {path}: {error}") from error
+    return recipe
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Return the recipe as YAML that :func:`load_recipe` reads back to an equal one."""
+    values = recipe.model_dump(mode="json")
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Return a sha256 that differs when anything in the recipe does."""
+    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
+
+
+def _first_problem(error: ValidationError) -> str:
+    problems = error.errors(include_url=False, include_input=False)
+    unknown = [problem for problem in problems if problem["type"] == "extra_forbidden"]
+    problem = (unknown or problems)[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if unknown:
+        known = _known_keys(Recipe, problem["loc"][:-1])
+        near = get_close_matches(str(problem["loc"][-1]), known, 1)
+        return f"unknown key {key!r}{f'; did you mean {near[0]!r}?' if near else '; remove it.'}"
+    reason = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{key}: {reason}." if key else f"{reason}."
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part))
+        candidates: tuple[Any, ...] = (
+            (field.annotation, *get_args(field.annotation)) if field else ()
+        )
+        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        model = inner[0] if inner else model
+    return list(model.model_fields)
