@@ -1,0 +1,109 @@
+"""A PNG or JPEG as a DICOM object, so that a picture's results have a source they can refer to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from dicom_out.errors import PictureError
+from dicom_out.model_result import MANUFACTURER
+from dicom_out.patient import UTF_8
+from dicom_out.sc import set_rgb
+from dicom_out.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derive_uid
+from ledger.domain import PatientFacts
+
+MAX_SIDE = 65535
+"""Rows (0028,0010) and Columns (0028,0011) are unsigned 16-bit numbers."""
+
+
+def picture_to_dicom(
+    array: NDArray[np.uint8],
+    *,
+    seed: str,
+    now: datetime,
+    modality: str = "OT",
+    patient: PatientFacts | None = None,
+) -> FileDataset:
+    """Return a picture as a Secondary Capture image with file meta information.
+
+    Parameters
+    ----------
+    array
+        uint8 [rows, columns] (0 = black) or [rows, columns, 3] (RGB).
+    seed
+        Decides the UIDs, such as the sha256 of the picture's file.
+    now
+        When the picture was turned into DICOM; Study Date unless the patient has one.
+    modality
+        What made the picture, if that is known (CID 29).
+    patient
+        Whose it is; nobody's by default.
+
+    Raises
+    ------
+    PictureError
+        No image has this shape or type.
+    """
+    _refuse(array)
+    patient = patient or PatientFacts()
+    ds = _empty(seed)
+    date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    ds.SpecificCharacterSet = UTF_8
+    ds.PatientName, ds.PatientID = patient.patient_name, patient.patient_id
+    ds.PatientBirthDate, ds.PatientSex = patient.patient_birth_date, patient.patient_sex
+    ds.StudyDate, ds.StudyTime = patient.study_date or date, patient.study_time or time
+    ds.StudyID, ds.AccessionNumber = "", patient.accession_number
+    ds.ReferringPhysicianName = ""
+    ds.StudyDescription = patient.study_description
+    ds.Modality = modality
+    ds.Laterality = ""
+    ds.SeriesNumber, ds.InstanceNumber = 1, 1
+    ds.ContentDate = ds.SeriesDate = ds.InstanceCreationDate = date
+    ds.ContentTime = ds.SeriesTime = ds.InstanceCreationTime = time
+    ds.Manufacturer = MANUFACTURER
+    ds.ConversionType = "DI"  # digital interface, PS3.3 C.8.6.1
+    ds.ImageType = ["DERIVED", "SECONDARY"]
+    ds.PatientOrientation = ""
+    if array.ndim == 3:
+        set_rgb(ds, array)
+    else:
+        _set_grey(ds, array)
+    return ds
+
+
+def _refuse(array: NDArray[np.uint8]) -> None:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
+        raise PictureError("The picture must be 8-bit grey or RGB; convert it first.")
+    if not 0 < min(array.shape[:2]) <= max(array.shape[:2]) <= MAX_SIDE:
+        raise PictureError(f"The picture must have 1 to {MAX_SIDE} rows and columns; resize it.")
+
+
+def _empty(seed: str) -> FileDataset:
+    """Return a data set with its identifying UIDs."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = derive_uid("picture", seed, "instance")
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\x00" * 128)
+    ds.SOPClassUID = meta.MediaStorageSOPClassUID
+    ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    ds.StudyInstanceUID = derive_uid("picture", seed, "study")
+    ds.SeriesInstanceUID = derive_uid("picture", seed, "series")
+    return ds
+
+
+def _set_grey(ds: FileDataset, array: NDArray[np.uint8]) -> None:
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = array.shape
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.PixelRepresentation = 0
+    data = np.ascontiguousarray(array).tobytes()
+    ds.PixelData = data + b"\x00" * (len(data) % 2)  # even length, PS3.5 section 8.1.1
+    ds["PixelData"].VR = "OB"
