@@ -1,0 +1,141 @@
+"""The DICOM listener: C-ECHO, and C-STORE whose Success means durable.
+
+Order for every object: bytes written, ``fdatasync``, ledger row committed, then the response.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pynetdicom import build_context
+from pynetdicom.sop_class import Verification
+from sqlalchemy import Engine
+
+from scp.config import ListenerConfig
+from scp.errors import ListenerError
+from scp.group_commit import GroupCommit, close_lost_associations
+from scp.reception import Intake
+from scp.server import StoreServer
+from scp.spool import Spool
+
+LOGGER = logging.getLogger(__name__)
+STOP_GRACE_S = 5.0
+
+
+class Listener:
+    """Receives objects into a spool and the ledger. A context manager; starts once.
+
+    Parameters
+    ----------
+    config
+        Port, peers and limits.
+    spool_dir
+        Folder of the segments; made when it doesn't exist.
+    engine
+        The migrated ledger, SQLite or PostgreSQL.
+    name
+        Of this listener in the ledger. No two running listeners may share one: at start, the
+        associations that a dead one of this name left open are closed as lost.
+    tls
+        Server-side context; connections are then TLS only.
+    """
+
+    def __init__(
+        self,
+        config: ListenerConfig,
+        spool_dir: Path,
+        engine: Engine,
+        name: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._config = config
+        self._spool_dir = spool_dir
+        self._engine = engine
+        self._name = name
+        self._tls = tls
+        self._spool: Spool | None = None
+        self._commits: GroupCommit | None = None
+        self._server: StoreServer | None = None
+        self._acceptor: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to listen; returns when connections are accepted.
+
+        Raises
+        ------
+        ListenerError
+            The port can't be had.
+        SpoolError
+            The spool folder can't be used.
+        ledger.errors.LedgerError
+            The ledger can't be written.
+        """
+        if self._server is not None:
+            raise ValueError("a listener starts once")
+        close_lost_associations(self._engine, self._name)
+        spool = Spool(
+            self._spool_dir,
+            segment_bytes=self._config.segment_bytes,
+            reserve_bytes=self._config.disk_reserve_bytes,
+        )
+        commits = GroupCommit(self._engine, timeout_s=self._config.commit_timeout_s)
+        try:
+            server = StoreServer(
+                self._config,
+                Intake(spool, commits),
+                self._name,
+                [build_context(Verification)],
+                tls=self._tls,
+            )
+        except OSError as error:
+            spool.close()
+            raise ListenerError(
+                f"{self._config.host} port {self._config.port} can't be listened on: "
+                f"{error.strerror}; is another program using it?"
+            ) from error
+        commits.start()
+        self._spool, self._commits, self._server = spool, commits, server
+        self._acceptor = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="listener-accept"
+        )
+        self._acceptor.start()
+        LOGGER.info("%s listens on port %d as %s", self._name, self.port, self._config.ae_title)
+
+    @property
+    def port(self) -> int:
+        """The TCP port in use; that of the settings before :meth:`start`."""
+        if self._server is None:
+            return self._config.port
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """Accept nothing more, let messages in progress end within seconds, close everything."""
+        if self._acceptor is None or self._server is None:
+            return
+        self._server.shutdown()
+        self._acceptor.join()
+        self._acceptor = None
+        self._server.end_associations(STOP_GRACE_S)
+        assert self._commits is not None
+        assert self._spool is not None
+        self._commits.stop()
+        self._spool.close()
+        LOGGER.info("%s stopped", self._name)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()

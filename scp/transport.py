@@ -1,0 +1,159 @@
+"""Sockets and queues of an association, so that its threads wait in the kernel and never poll."""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pynetdicom.transport import AssociationSocket
+
+
+class Wakeup:
+    """Something to poll() beside a socket, set from other threads (Linux eventfd)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll; -1 after :meth:`close`."""
+        return self._descriptor
+
+    def set(self) -> None:
+        """Wake the waiter; harmless after :meth:`close`."""
+        # Under the lock, because a closed number may be a spool segment by now.
+        with self._lock:
+            if self._descriptor >= 0:
+                os.eventfd_write(self._descriptor, 1)
+
+    def clear(self) -> None:
+        """Forget what was set."""
+        try:
+            os.eventfd_read(self._descriptor)
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        """Give the descriptor back; :meth:`set` does nothing from now on."""
+        with self._lock:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class WakingQueue(queue.Queue[Any]):
+    """A queue whose put() also wakes a thread that waits for something else."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__()
+        self._wake = wake
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put `item`, then wake: the other way round the waiter would find nothing."""
+        super().put(item, block, timeout)
+        self._wake()
+
+
+class StoreSocket(AssociationSocket):
+    """pynetdicom's socket with large reads, a stall timeout, pushback, and poll() for select().
+
+    Parameters
+    ----------
+    stall_timeout_s
+        Longest time that a PDU may take once it has begun, and that a send may block, in seconds.
+    """
+
+    def __init__(self, assoc: Any, client_socket: socket.socket, stall_timeout_s: float) -> None:
+        super().__init__(assoc, client_socket=client_socket)
+        self._stall_timeout_s = stall_timeout_s
+        self._deadline = float("inf")
+        self._unread = b""
+        # TLS sockets know no flags; theirs are read in records of at most 16 KiB anyway.
+        self._flags = socket.MSG_WAITALL if type(client_socket) is socket.socket else 0
+        timeval = struct.pack("@ll", *divmod(int(stall_timeout_s * 1_000_000), 1_000_000))
+        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def begin_pdu(self) -> None:
+        """Start the stall timeout."""
+        self._deadline = time.monotonic() + self._stall_timeout_s
+
+    def check_deadline(self) -> None:
+        """Raise TimeoutError when the PDU takes too long."""
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("the peer stopped inside a PDU")
+
+    def unread(self, data: bytes) -> None:
+        """Let the next :meth:`recv` begin with `data`."""
+        self._unread = data
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Return `nr_bytes`, or what came before the peer closed."""
+        data = bytearray(self._unread[:nr_bytes])
+        self._unread = self._unread[nr_bytes:]
+        done = len(data)
+        data.extend(bytes(nr_bytes - done))
+        with memoryview(data) as view:
+            done += self._fill(view[done:])
+        del data[done:]
+        return data
+
+    def recv_exact(self, view: memoryview) -> None:
+        """Fill `view`.
+
+        Raises
+        ------
+        OSError
+            The peer closed (ConnectionError), stopped (TimeoutError), or the socket failed.
+        """
+        if self._fill(view) < len(view):
+            raise ConnectionResetError("the peer closed inside a PDU")
+
+    def _fill(self, view: memoryview) -> int:
+        """Fill `view` and return its length, or less when the peer closed."""
+        sock = self.socket
+        if sock is None:
+            raise ConnectionResetError("the socket is closed")
+        done = 0
+        while done < len(view):
+            try:
+                count = sock.recv_into(view[done:], len(view) - done, self._flags)
+            except BlockingIOError as error:  # SO_RCVTIMEO
+                raise TimeoutError("the peer stopped inside a PDU") from error
+            if not count:
+                break
+            done += count
+            if done < len(view):
+                # MSG_WAITALL returned early, perhaps by SO_RCVTIMEO: don't wait that long again
+                self.check_deadline()
+        return done
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether bytes wait where poll() doesn't see them."""
+        if self._unread:
+            return True
+        pending = getattr(self.socket, "pending", None)  # of an ssl.SSLSocket
+        return pending is not None and pending() > 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read; select() would fail from descriptor 1024 on."""
+        if self.socket is None or not self._is_connected:
+            return False
+        if self.has_pending:
+            return True
+        poller = select.poll()
+        try:
+            poller.register(self.socket, select.POLLIN)
+        except (OSError, ValueError):  # closed by another thread
+            self.event_queue.put("Evt17")
+            return False
+        return bool(poller.poll(0))
