@@ -2,8 +2,9 @@
 
     python -m benchmarks.loop [--studies 20] [--out FILE]
 
-A real ``pacsight serve`` on SQLite and a real Orthanc (or a receiver of our own where it is missing), one study
-at a time. The quiet period that completeness waits for is subtracted, because a site chooses it.
+A real ``pacsight serve`` on SQLite and a real Orthanc (or a receiver of our own where it is
+missing), one study at a time. The quiet period that completeness waits for is subtracted, because a
+site chooses it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
     text = (
         f"| chest X-rays | PACS | median s | slowest s |\n|---|---|---|---|\n"
         f"| {len(seconds)} | {pacs} | {statistics.median(seconds):.2f} | {seconds[-1]:.2f} |\n\n"
-        f"Beyond the quiet period; {platform.processor() or platform.machine()}, one study at a time.\n"
+        f"Beyond the quiet period, one study at a time, on {platform.machine()}.\n"
     )
     print(text)
     if options.out:

@@ -183,11 +183,11 @@ def _analyze(
     folder.mkdir(parents=True, exist_ok=True)
     results, heatmaps, predictions = [], [], []
     for uid in decision.sop_instance_uids:
-        image = _source(files[uid], folder)
+        image, header = _source(files[uid], folder)
         prediction = models.predict(package.identity.model_id, image)
         predictions.append(prediction)
-        results.append(ImageResult(prediction, _header(image), image.display))
-    written = []
+        results.append(ImageResult(prediction, header, image.display))
+    written: list[Path] = []
     seed = f"{results[0].source.StudyInstanceUID}/{package.identity.digest}"
     for item in encode_results(results, model=describe_model(package), seed=seed, now=now):
         path = folder / f"{item.kind}-{len(written) + 1}.dcm"
@@ -206,3 +206,15 @@ def _analyze(
         tuple(heatmaps),
         time.perf_counter() - started,
     )
+
+
+def _source(path: Path, folder: Path) -> tuple[SourceImage, Dataset]:
+    """Read an image; a picture is made a DICOM object first, for the results to refer to."""
+    image = read_image(path)
+    if image.dataset is None:
+        file = folder / "source.dcm"
+        picture_to_dicom(image.display).save_as(file, enforce_file_format=True)
+        image = read_image(file)
+    header = image.dataset
+    assert header is not None  # read from DICOM
+    return image, header

@@ -1,0 +1,192 @@
+"""Bad input through the whole service: each has a coded answer, and nothing is lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.uid import ImplicitVRLittleEndian
+from typer.testing import CliRunner
+
+from dicom_out.delivery import send
+from ledger.database import reading
+from ledger.queries import list_quarantined
+from ledger.tables import ReceivedObject
+from pacsight.cli import app
+from pacsight.errors import OperationError
+from pacsight.samples import SamplePatient, chest_radiograph, ct_series
+from tests.peers.orthanc import Orthanc
+from tests.peers.process import wait_until
+from tests.service import REPOSITORY, Service
+
+pytestmark = pytest.mark.peer
+
+
+@pytest.fixture
+def service(tmp_path: Path, orthanc: Orthanc) -> Iterator[Service]:
+    service = Service(tmp_path / "service", pacs_port=orthanc.dicom_port)
+    service.start("serve")
+    yield service
+    service.stop()
+
+
+def _radiograph(seed: int = 1, **options: object) -> Dataset:
+    return chest_radiograph(seed, consolidation=True, **options)  # type: ignore[arg-type]
+
+
+def _without_pixels() -> Dataset:
+    dataset = _radiograph(11)
+    del dataset.PixelData
+    return dataset
+
+
+def _as_video() -> Dataset:
+    dataset = _radiograph(12)
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG2 Main Profile
+    dataset["PixelData"].is_undefined_length = True
+    from pydicom.encaps import encapsulate
+
+    dataset.PixelData = encapsulate([b"\0\0\1\xb3" * 64])
+    return dataset
+
+
+def _one_pixel() -> Dataset:
+    return _radiograph(13, rows=1, columns=1)
+
+
+def _wrong_modality() -> Dataset:
+    return ct_series(14)[0]
+
+
+REFUSED: dict[str, tuple[Callable[[], Dataset], str]] = {
+    "wrong modality": (_wrong_modality, "MODALITY_NOT_ACCEPTED"),
+    "no pixel data": (_without_pixels, "NO_PIXEL_DATA"),
+    "video": (_as_video, "TRANSFER_SYNTAX_UNSUPPORTED"),
+    "one pixel": (_one_pixel, "IMAGE_TOO_SMALL"),
+}
+
+
+def test_unsuitable_studies_are_refused_with_a_code(service: Service, tmp_path: Path) -> None:
+    expected = {}
+    for name, (make, code) in REFUSED.items():
+        dataset = make()
+        path = tmp_path / f"{name}.dcm"
+        dataset.save_as(path, enforce_file_format=True)
+        (receipt,) = send([path], service.itself, calling_ae_title="TEST")
+        assert receipt.is_delivered, (name, receipt)
+        expected[str(dataset.StudyInstanceUID)] = code
+    for uid, code in expected.items():
+        report = service.wait_until_settled(uid)
+        assert report["state"] == "not analysed"
+        assert [d["refused"]["code"] for d in report["revisions"][0]["decisions"]] == [code]
+
+
+def test_damaged_object_is_kept_in_quarantine_with_its_reason(
+    service: Service, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.dcm"
+    _radiograph(21).save_as(path)
+    path.write_bytes(path.read_bytes()[:-5000])
+    (receipt,) = send([path], service.itself, calling_ae_title="TEST")
+    assert receipt.is_delivered  # the bytes are safe; what they mean is found out later
+
+    def quarantined() -> list[dict[str, object]]:
+        with reading(service.ledger) as session:
+            return list_quarantined(session)
+
+    (row,) = wait_until(quarantined, "quarantine")
+    assert row["code"] == "TRUNCATED"
+    assert "again" in str(row["reason"])
+    with reading(service.ledger) as session:
+        (stored,) = session.query(ReceivedObject)
+    assert (service.settings.spool_dir / stored.segment).stat().st_size >= stored.size
+
+
+@pytest.mark.parametrize(
+    ("character_sets", "name"),
+    [
+        (("ISO_IR 192",), "Nguyễn^Văn=阮^文"),
+        (("GB18030",), "Zhang^XiaoDong=张^小东"),
+        (("", "ISO 2022 IR 149"), "Hong^Gildong=洪^吉洞=홍^길동"),
+        (("ISO_IR 100",), "Buc^Jérôme"),
+    ],
+)
+def test_names_come_back_as_they_were(
+    character_sets: tuple[str, ...], name: str, service: Service, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    patient = SamplePatient(patient_name=name, character_set=character_sets)
+    dataset = _radiograph(31, patient=patient)
+    path = tmp_path / "name.dcm"
+    dataset.save_as(path)
+    send([path], service.itself, calling_ae_title="TEST")
+    uid = str(dataset.StudyInstanceUID)
+    assert service.wait_until_settled(uid)["state"] == "done"
+    for instance in orthanc.instances():
+        data = orthanc.http.get(f"/instances/{instance['ID']}/file").content
+        result = tmp_path / "result.dcm"
+        result.write_bytes(data)
+        assert str(dcmread(result).PatientName) == name
+
+
+def test_model_folder_with_a_wrong_digest_is_reported_and_skipped(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(REPOSITORY / "checkpoints" / "cxr-pneumonia", models / "cxr-pneumonia")
+    weights = models / "cxr-pneumonia" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    service = Service(tmp_path / "s", pacs_port=orthanc.dicom_port, models_dir=str(models))
+    service.start("serve")
+    try:
+        dataset = _radiograph(41)
+        dataset.save_as(tmp_path / "dx.dcm")
+        send([tmp_path / "dx.dcm"], service.itself, calling_ae_title="TEST")
+        report = service.wait_until_settled(str(dataset.StudyInstanceUID))
+    finally:
+        service.stop()
+    assert report["state"] == "not analysed"
+    assert "MODEL_WEIGHTS_DIGEST" in service.log("serve")
+
+
+def _file(folder: Path, name: str, data: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def _bare_data_set(folder: Path) -> bytes:
+    dataset = _radiograph(51)
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    path = folder / "whole.dcm"
+    dataset.save_as(path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[140:144], "little")  # of the file meta group
+    return data[144 + length :]
+
+
+def test_files_that_are_no_images_are_named_one_by_one(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    _file(folder, "text.dcm", b"Dear colleague, enclosed please find nothing at all.\n" * 20)
+    _file(folder, "empty.dcm", b"")
+    bare = _bare_data_set(tmp_path)
+    _file(folder, "bare.dcm", bare)
+    _file(folder, "bare-cut.dcm", bare[: len(bare) // 2])
+    models = ["--model", "cxr-pneumonia"]
+    done = CliRunner().invoke(
+        app, ["analyze", str(folder), *models, "--out", str(tmp_path / "out"), "--json"]
+    )
+    import json
+
+    rows = {Path(row["input"]).name: row for row in map(json.loads, done.stdout.splitlines())}
+    codes = {name: row["refused"] and row["refused"]["code"] for name, row in rows.items()}
+    assert codes == {
+        "text.dcm": "NOT_AN_IMAGE",
+        "empty.dcm": "NOT_AN_IMAGE",
+        "bare.dcm": None,
+        "bare-cut.dcm": "DICOM_TRUNCATED",
+    }
+    assert not isinstance(done.exception, OperationError)
