@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from sqlalchemy import ColumnElement, Engine, and_, case, func, select, update
+from sqlalchemy import ColumnElement, Engine, and_, func, select, update
 from sqlalchemy.orm import Session
 
 from ledger.database import reading, transaction
@@ -48,8 +48,9 @@ def close_complete_studies(engine: Engine, config: CompletenessConfig, *, now: f
     LedgerError
         The database is unreachable or stayed locked.
     """
+    is_open = Study.open_since >= 0.0  # a range, for which SQLite uses the index
     with reading(engine) as session:
-        evidence = _load_evidence(session, Study.open_since >= 0)  # a range: SQLite's index serves
+        evidence = _load_evidence(session, is_open)
     complete = [study_id for study_id, one in evidence.items() if judge(one, config, now)]
     made = []
     for study_id in complete:
@@ -63,7 +64,7 @@ def close_complete_studies(engine: Engine, config: CompletenessConfig, *, now: f
 def _close(session: Session, study_id: int, config: CompletenessConfig, now: float) -> int | None:
     study = session.scalar(
         select(Study)
-        .where(Study.id == study_id, Study.open_since >= 0)
+        .where(Study.id == study_id, Study.open_since >= 0.0)
         .with_for_update(skip_locked=True)
     )
     if study is None:
@@ -167,7 +168,7 @@ def _load_associations(
         .join(Association, Association.id == ReceivedObject.association_id)
         .where(which, _is_new())
         .distinct()
-        .order_by(case((Association.closed_at.is_(None), 0), else_=1), Association.closed_at)
+        .order_by(Association.closed_at.nulls_first())
     )
     closing: dict[int, tuple[int, float | None, str | None]] = {}
     for study_id, _, closed_at, outcome in rows:

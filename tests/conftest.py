@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,22 +49,52 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """A migrated ledger; the test runs once on each kind of database."""
-    engine = open_database(database_url)
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty ledger to copy: migrating costs more than most tests."""
+    path = tmp_path_factory.mktemp("template") / "ledger.sqlite"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: Postgres) -> str:
+    """Name of a migrated, empty database to copy."""
+    url = postgres_server.create_database()
+    _migrate(url)
+    return url.rsplit("/", 1)[1]
+
+
+def _migrate(url: str) -> None:
+    engine = open_database(url)
     migrate(engine)
-    yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def sqlite_engine(sqlite_url: str) -> Iterator[Engine]:
-    """A migrated ledger on SQLite only."""
+def sqlite_engine(sqlite_url: str, migrated_sqlite: Path) -> Iterator[Engine]:
+    """A migrated ledger on SQLite."""
+    shutil.copy(migrated_sqlite, sqlite_url.removeprefix("sqlite:///"))
     engine = open_database(sqlite_url)
-    migrate(engine)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def postgres_engine(postgres_server: Postgres, migrated_postgres: str) -> Iterator[Engine]:
+    """A migrated ledger on PostgreSQL."""
+    url = postgres_server.create_database(template=migrated_postgres)
+    engine = open_database(url)
+    yield engine
+    engine.dispose()
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.peer)])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """A migrated ledger; the test runs once on each kind of database."""
+    engine: Engine = request.getfixturevalue(f"{request.param}_engine")
+    return engine
 
 
 @pytest.fixture

@@ -67,11 +67,11 @@ class Postgres:
     def _dsn(self, database: str) -> str:
         return f"postgresql://pacsight@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self) -> str:
-        """Return the URL of a new, empty database."""
+    def create_database(self, *, template: str = "template0") -> str:
+        """Return the URL of a new database: empty, or a copy of another."""
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         return self._dsn(name)
 
     def drop_database(self, url: str) -> None:

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scp.completeness import StudyEvidence, judge
+from scp.config import CompletenessConfig
+
+CONFIG = CompletenessConfig(quiet_s=3.0, cap_s=60.0)
+DONE = StudyEvidence(
+    open_since=100.0,
+    last_received_at=110.0,
+    instances=40,
+    series=2,
+    open_associations=0,
+    last_closed_at=111.0,
+    last_outcome="released",
+)
+
+
+def code(evidence: StudyEvidence, now: float, config: CompletenessConfig = CONFIG) -> str | None:
+    verdict = judge(evidence, config, now)
+    return None if verdict is None else verdict.code
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (110.0, None),
+        (113.9, None),  # 3 s after the last object, but not after the release
+        (114.0, "ASSOCIATION_RELEASED_AND_QUIET"),
+        (159.9, "ASSOCIATION_RELEASED_AND_QUIET"),
+        (1000.0, "ASSOCIATION_RELEASED_AND_QUIET"),
+    ],
+)
+def test_released_and_quiet(now: float, expected: str | None) -> None:
+    assert code(DONE, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "now", "expected"),
+    [
+        ({"open_associations": 1}, 159.9, None),
+        ({"open_associations": 1}, 160.0, "QUIET_CAP"),
+        ({"open_associations": 1, "last_closed_at": None, "last_outcome": None}, 159.9, None),
+        ({"last_outcome": "aborted"}, 159.9, None),
+        ({"last_outcome": "lost"}, 159.9, None),
+        ({"last_outcome": "aborted"}, 160.0, "QUIET_CAP"),
+        ({"last_outcome": None, "last_closed_at": None}, 160.0, "QUIET_CAP"),
+        # an object that came after the release, by another association that is closed as well
+        ({"last_received_at": 120.0}, 122.9, None),
+        ({"last_received_at": 120.0}, 123.0, "ASSOCIATION_RELEASED_AND_QUIET"),
+    ],
+)
+def test_waits_for_senders_but_not_for_ever(
+    change: dict[str, object], now: float, expected: str | None
+) -> None:
+    assert code(replace(DONE, **change), now) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("read_until", "now", "expected"),
+    [
+        (113.0, 130.0, None),  # what came since 113 may be of this study: silence isn't known
+        (114.0, 130.0, "ASSOCIATION_RELEASED_AND_QUIET"),
+        (113.0, 160.0, "QUIET_CAP"),
+        (500.0, 113.0, None),  # a clock that is ahead proves nothing
+    ],
+)
+def test_silence_counts_only_as_far_as_headers_were_read(
+    read_until: float, now: float, expected: str | None
+) -> None:
+    assert code(replace(DONE, read_until=read_until), now) == expected
+
+
+def test_no_quiet_period_closes_at_the_release() -> None:
+    config = CompletenessConfig(quiet_s=0.0, cap_s=60.0)
+    assert code(DONE, 111.0, config) == "ASSOCIATION_RELEASED_AND_QUIET"
+
+
+def test_verdict_says_what_was_seen() -> None:
+    verdict = judge(DONE, CONFIG, 115.5)
+    assert verdict is not None
+    assert "4.5 s" in verdict.reason
+    assert "40 new instance(s) in 2 series" in verdict.reason
+
+    verdict = judge(replace(DONE, open_associations=2), CONFIG, 200.0)
+    assert verdict is not None
+    assert "60 s" in verdict.reason
+    assert "2 association(s) still open" in verdict.reason
+
+    verdict = judge(replace(DONE, last_outcome="aborted"), CONFIG, 200.0)
+    assert verdict is not None
+    assert "the last association aborted" in verdict.reason
