@@ -5,6 +5,7 @@ The same reading, routing, inference and encoding as the service's stages, in me
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,17 +14,20 @@ from datetime import datetime
 from pathlib import Path
 
 from PIL import Image
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from dicom_out.model_result import ImageResult, ModelDescription
+from dicom_out.picture import picture_to_dicom
 from dicom_out.results import encode_results
 from inference.manifest import Manifest
 from inference.model_server import ModelServer
 from inference.reading import read_image
 from inference.registry import ModelPackage, Registry
 from inference.routing import route
+from inference.source_image import SourceImage
 from ledger.domain import InstanceFacts, ModelIdentity, Prediction, Refusal, RoutingDecision
 from ledger.errors import PacsightError
+from ledger.facts import read_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,7 @@ def _analyze(
     folder.mkdir(parents=True, exist_ok=True)
     results, heatmaps, predictions = [], [], []
     for uid in decision.sop_instance_uids:
-        image, header = _source(files[uid], folder)
+        image, header = _source(files[uid], folder, now)
         prediction = models.predict(package.identity.model_id, image)
         predictions.append(prediction)
         results.append(ImageResult(prediction, header, image.display))
@@ -208,13 +212,12 @@ def _analyze(
     )
 
 
-def _source(path: Path, folder: Path) -> tuple[SourceImage, Dataset]:
-    """Read an image; a picture is made a DICOM object first, for the results to refer to."""
+def _source(path: Path, folder: Path, now: datetime) -> tuple[SourceImage, Dataset]:
+    """Read an image; a picture is made a DICOM object too, for the results to refer to."""
     image = read_image(path)
-    if image.dataset is None:
-        file = folder / "source.dcm"
-        picture_to_dicom(image.display).save_as(file, enforce_file_format=True)
-        image = read_image(file)
-    header = image.dataset
-    assert header is not None  # read from DICOM
-    return image, header
+    if image.dataset is not None:
+        return image, image.dataset
+    seed = hashlib.sha256(path.read_bytes()).hexdigest()
+    dataset = picture_to_dicom(image.display, seed=seed, now=now)
+    dataset.save_as(folder / "source.dcm", enforce_file_format=True)
+    return SourceImage.of(image.array, read_facts(dataset)[0], dataset), dataset

@@ -171,7 +171,7 @@ def variable_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> I
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}".upper()
         inner = model_in(field.annotation)
-        if inner is not None and inner == field.annotation:
+        if inner is not None and field.annotation is inner:
             yield from variable_names(inner, f"{prefix}{name}__")
 
 

@@ -18,10 +18,11 @@ class TerminalProgress:
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Callable[[], None]]:
         """Show a bar while the stage lasts."""
-        with Progress(console=self._console, transient=True) as bar:
+        hidden = not self._console.is_terminal
+        with Progress(console=self._console, transient=True, disable=hidden) as bar:
             task = bar.add_task(name, total=total)
             yield lambda: bar.advance(task)
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
