@@ -61,6 +61,21 @@ def close_complete_studies(engine: Engine, config: CompletenessConfig, *, now: f
     return made
 
 
+def replay_study(session: Session, study: Study, *, now: float) -> int | None:
+    """Make a revision of everything a study holds, whether anything is new or not.
+
+    Returns
+    -------
+    int or None
+        Number of the new revision; None if the study holds no instance.
+    """
+    query = select(Instance.id).join(Series).where(Series.study_id == study.id).limit(1)
+    if session.scalar(query) is None:
+        return None
+    verdict = Verdict("REPLAYED", "An operator asked for it.")
+    return _add_revision(session, study, verdict, now).number
+
+
 def _close(session: Session, study_id: int, config: CompletenessConfig, now: float) -> int | None:
     study = session.scalar(
         select(Study)
