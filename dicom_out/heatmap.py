@@ -68,7 +68,8 @@ def render_heatmap(
     shown = next((f for f in findings if heatmap is not None and f.label == heatmap.label), None)
     opacity = MAX_OPACITY * (1.0 if shown is None or shown.is_positive else FAINT)
     width = max(columns, MIN_WIDTH)
-    band = _band(width, _lines(findings, model), _caption(heatmap, shown))
+    caption = None if heatmap is None else _caption(heatmap, shown)
+    band = _band(width, _lines(findings, model), caption)
     canvas = np.zeros((rows + band.shape[0], width, 3), dtype=np.uint8)
     colour = display if display.ndim == 3 else display[:, :, np.newaxis]
     canvas[:rows, :columns] = colour
@@ -103,9 +104,7 @@ def _draw_outline(image: Picture, heat: NDArray[np.float32]) -> None:
     image[:] = np.asarray(drawing)
 
 
-def _caption(heatmap: Heatmap | None, shown: Finding | None) -> str:
-    if heatmap is None:
-        return "No heatmap for this image"
+def _caption(heatmap: Heatmap, shown: Finding | None) -> str:
     about = shown.concept.meaning if shown else heatmap.label
     faint = "" if shown is None or shown.is_positive else ", faint: below threshold"
     return f"Grad-CAM for {about}{faint}; an explanation, not a segmentation"
@@ -129,37 +128,54 @@ def _lines(
 
 
 def _band(
-    width: int, lines: Sequence[tuple[str, tuple[int, int, int], bool]], caption: str
+    width: int, lines: Sequence[tuple[str, tuple[int, int, int], bool]], caption: str | None
 ) -> Picture:
-    """Draw the band: the colour scale with its caption, then the lines of text."""
+    """Draw the band: the colour scale with its caption if there is one, then the lines of text."""
     size = max(11, round(width / 44))
-    margin = size
-    height = round(size * 1.45)
-    bar_width = min(round(width * 0.3), width - 2 * margin)
-    band = Image.new(
-        "RGB", (width, margin * 2 + round(size * 2.6) + height * len(lines)), _BACKGROUND
-    )
+    lines = [
+        (part, colour, bold)
+        for text, colour, bold in lines
+        for part in _wrapped(text, _font(size, bold=bold), width - 2 * size)
+    ]
+    line_height = round(size * 1.45)
+    top = size + (0 if caption is None else round(size * 2.6))
+    height = top + line_height * len(lines) + size
+    band = Image.new("RGB", (width, height), _BACKGROUND)
     pen = ImageDraw.Draw(band)
-    scale = Image.fromarray(_colours()[np.newaxis].repeat(size, axis=0))
-    band.paste(scale.resize((bar_width, size)), (margin, margin))
-    for value in (0.0, HOT, 1.0):
-        x = margin + value * bar_width
-        font = _font(round(size * 0.8), bold=False)
-        pen.line([(x, margin + size), (x, margin + size * 1.25)], fill=_GREY)
-        pen.text((x, margin + size * 1.3), f"{value:g}", fill=_GREY, font=font, anchor="ma")
-    room = width - 3 * margin - bar_width
-    pen.text(
-        (margin * 2 + bar_width, margin + size / 2),
-        caption,
-        fill=_GREY,
-        font=_fitting(caption, round(size * 0.8), room, bold=False),
-        anchor="lm",
-    )
+    if caption is not None:
+        _draw_legend(band, pen, size, caption)
     for number, (text, colour, bold) in enumerate(lines):
-        place = (margin, margin + round(size * 2.6) + height * number)
-        font = _fitting(text, size, width - 2 * margin, bold=bold)
-        pen.text(place, text, fill=colour, font=font)
+        place = (size, top + line_height * number)
+        pen.text(place, text, fill=colour, font=_font(size, bold=bold))
     return np.asarray(band)
+
+
+def _draw_legend(band: Image.Image, pen: ImageDraw.ImageDraw, size: int, caption: str) -> None:
+    """Draw the colour scale from 0 to 1, and say beside it what it is a scale of."""
+    bar_width = round(band.width * 0.3)
+    scale = Image.fromarray(_colours()[np.newaxis].repeat(size, axis=0))
+    band.paste(scale.resize((bar_width, size)), (size, size))
+    small = round(size * 0.8)
+    for value in (0.0, HOT, 1.0):
+        x = size + value * bar_width
+        pen.line([(x, size * 2), (x, size * 2.25)], fill=_GREY)
+        font = _font(small, bold=False)
+        pen.text((x, size * 2.3), f"{value:g}", fill=_GREY, font=font, anchor="ma")
+    font = _fitting(caption, small, band.width - 3 * size - bar_width, bold=False)
+    place = (size * 2 + bar_width, size * 1.5)
+    pen.text(place, caption, fill=_GREY, font=font, anchor="lm")
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:
+    """Break a text into lines of at most ``room`` pixels, between words."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _fitting(text: str, size: int, room: int, *, bold: bool) -> ImageFont.FreeTypeFont:
