@@ -11,6 +11,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 from pydicom import DataElement, Dataset
@@ -29,6 +30,7 @@ PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _UID = re.compile(r"[0-9.]{1,64}")  # PS3.5 section 9.1; leading zeros are common and harmless
 _INT = re.compile(r"[ ]*([+-]?[0-9]{1,12})(?:\.0*)?[ ]*")  # IS, and DS by mistake
+_ESCAPE = re.compile(r"\x1b(?:\$?[()-][A-Z]|\$B)")  # PS3.3 tables C.12-3, C.12-4; if left over
 _BINARY_INTS = {"US": (2, False), "SS": (2, True), "UL": (4, False), "SL": (4, True)}
 # Back to the first character set after these: PS3.5 section 6.1.2.5.3
 _DELIMITERS = set(b"\t\n\f\r\\^=")
@@ -107,8 +109,9 @@ class _Header:
         self._ds = ds
         self._encodings: Sequence[str] = ("ascii",)  # PS3.3 C.12.1.1.2: ISO-IR 6 if absent
         declared = list(self.texts("SpecificCharacterSet"))
-        if any(declared):
-            self._encodings = convert_encodings(declared)
+        if declared:
+            with suppress(LookupError, ValueError):  # names that no codec can have
+                self._encodings = convert_encodings(declared)
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Return all values as clean text; empty values stay in their place."""
@@ -169,7 +172,7 @@ def _decode(value: bytes, encodings: Sequence[str]) -> str:
     """Decode by the declared character sets; undeclared UTF-8 is recognised, Latin-1 is last."""
     if b"\x1b" in value:
         try:
-            return decode_bytes(value, encodings, _DELIMITERS)
+            return _ESCAPE.sub("", decode_bytes(value, encodings, _DELIMITERS))
         except (LookupError, ValueError):
             value = value.replace(b"\x1b", b"")
     for encoding in (encodings[0], "utf-8"):

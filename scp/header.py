@@ -154,7 +154,9 @@ def _parse(file: BinaryIO, start: int, transfer_syntax_uid: str) -> tuple[Datase
                 stop_when=last,
                 defer_size=MAX_VALUE_BYTES,
             )
-    except _BROKEN as error:
+    except (*_BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk; pydicom's own have no number
         raise UnreadableError("The data set can't be parsed; send it again.") from error
     is_complete, has_pixel_data = _check_end(file, ds, last, end, transfer_syntax_uid)
     if SOP_CLASS_UID not in ds:
