@@ -238,6 +238,8 @@ class ObjectWriter:
 class _Slice(io.RawIOBase):
     """`size` bytes of a file from `offset`, as a read-only seekable file of its own."""
 
+    name = ""  # BufferedReader passes it on, and pydicom asks for it
+
     def __init__(self, descriptor: int, offset: int, size: int) -> None:
         self._descriptor = descriptor
         self._offset = offset
