@@ -1,0 +1,59 @@
+# Everything runs in .venv, which `make setup` makes from constraints.txt. PYTHON=python3.12 chooses
+# another interpreter; PIP_EXTRA_INDEX_URL=<index> takes the CPU build of torch from there, which is
+# smaller by gigabytes than the one with CUDA that PyPI has for Linux.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+PACKAGES := pacsight scp inference dicom_out ledger training
+
+.DEFAULT_GOAL := help
+.PHONY: help setup peers demo test check format bench soak clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
+
+setup: $(READY) ## the environment in .venv; nothing to do when nothing changed
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Pacsight needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version)"; \
+		$(PYTHON) -m venv $(VENV) || \
+		{ echo "python3-venv is missing; on Debian: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }; }
+	@echo "Installing what constraints.txt names; the first time this takes some minutes"
+	@$(BIN)/python -m pip install --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+peers:
+	@tools/install-peers.sh
+
+demo: setup ## studies through a Pacsight into a PACS and back; STUDY=path takes your own
+	@$(BIN)/pacsight demo $(if $(STUDY),"$(STUDY)")
+
+test: setup peers ## the whole suite, against real peers
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(TESTS),$(TESTS))
+
+check: setup ## format, lint, types, import directions
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## put the code into the one format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup peers ## the measurements of benchmarks/
+	@$(BIN)/python -m pytest benchmarks --benchmark-only -n 0
+
+soak: setup peers ## the long form of the reliability tests
+	@SOAK=1 $(BIN)/python -m pytest tests/reliability -n 0
+
+clean: ## caches and what demo and tests left; .venv and data stay
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks \
+		.coverage build dist demo-output
+	@find $(PACKAGES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
