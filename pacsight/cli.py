@@ -60,6 +60,8 @@ def options(
         level=logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # Its errors come back as our coded receipts and events; alone they only alarm.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     if verbose:
         for package in ("pacsight", "scp", "inference", "dicom_out", "ledger", "training"):
             logging.getLogger(package).setLevel(logging.INFO)

@@ -15,12 +15,13 @@ from typing import Any
 import yaml
 from PIL import Image
 from pydicom import Dataset, dcmread
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from dicom_out.delivery import echo, send
 from dicom_out.destination import Destination
 from ledger.database import reading
 from ledger.queries import find_study, study_report
+from ledger.tables import Event
 from pacsight.analysis import collect_studies
 from pacsight.errors import OperationError
 from pacsight.settings import Settings, load_settings, open_ledger
@@ -91,13 +92,14 @@ def demonstrate(
         settings = load_settings(config)
         with running(config, settings, folder / "pacsight.log"):
             say(f"Pacsight: {settings.scp.ae_title}, port {settings.scp.port}.")
+            database = open_ledger(settings)
+            say("Preparing the models for this machine.")
+            if not wait_until(lambda: _is_worker_ready(database), START_S):
+                raise OperationError("The worker did not get ready in time; see pacsight.log.")
             uids = _push(files, settings)
             say(f"{len(files)} objects of {len(uids)} studies sent and acknowledged.")
-            database = open_ledger(settings)
-            try:
-                reports = _await(database, uids, say)
-            finally:
-                database.dispose()
+            reports = _await(database, uids, say)
+            database.dispose()
         return _collect(reports, pacs, folder)
 
 
@@ -149,6 +151,12 @@ def running(config: Path, settings: Settings, log: Path) -> Iterator[None]:
         finally:
             process.terminate()
             process.wait(40)
+
+
+def _is_worker_ready(database: Engine) -> bool:
+    with reading(database) as session:
+        query = select(Event.id).where(Event.action == "worker ready").limit(1)
+        return session.scalar(query) is not None
 
 
 def _push(files: Sequence[Path], settings: Settings) -> list[str]:

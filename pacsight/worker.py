@@ -15,6 +15,8 @@ from pathlib import Path
 from inference.errors import InferenceError
 from inference.model_server import ModelServer
 from inference.registry import Registry, scan_models
+from ledger.database import transaction
+from ledger.events import record
 from pacsight.dispatcher import Dispatcher
 from pacsight.engine import DurableEngine
 from pacsight.errors import AlreadyRunningError
@@ -51,8 +53,6 @@ def run_worker(
     with exclusive(settings.data_dir / f"worker-{name}.lock"):
         database = open_ledger(settings)
         registry = scan_models(settings.models_dir)
-        for broken in registry.broken:
-            logger.warning("model folder %s skipped: %s", broken.folder.name, broken.code)
         models = ModelServer(registry, settings.inference_config())
         context = StageContext(settings, database, registry, models, time.time)
         engine = DurableEngine(
@@ -62,9 +62,18 @@ def run_worker(
             concurrency={queue: CONCURRENCY[queue] for queue in queues if queue in CONCURRENCY},
         )
         engine.start()
-        logger.info("worker %s ready with %d models", name, len(registry.models))
         if "predict" in queues:
             _warm(models, registry)
+        with transaction(database) as session:
+            record(
+                session,
+                actor=name[:64],
+                action="worker ready",
+                subject="worker",
+                detail={"queues": list(queues), "models": len(registry.models)},
+                now=time.time(),
+            )
+        logger.info("worker %s ready with %d models", name, len(registry.models))
         try:
             if "intake" in queues:
                 Dispatcher(settings, database, engine, time.time).run(stop)

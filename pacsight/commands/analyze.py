@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inference.model_server import ModelServer
-from inference.registry import scan_models
-from pacsight.analysis import Analysis, analyze_study, collect_studies
 from pacsight.commands.output import Json, print_json, print_table
 from pacsight.commands.studies import finding_text
 from pacsight.errors import NotFoundError
 from pacsight.settings import load_settings
+
+if TYPE_CHECKING:
+    from pacsight.analysis import Analysis
 
 
 def analyze(
@@ -30,6 +30,10 @@ def analyze(
     json: Json = False,
 ) -> None:
     """Analyse files and folders and write heatmaps and DICOM results. One JSON object a line."""
+    from inference.model_server import ModelServer
+    from inference.registry import scan_models
+    from pacsight.analysis import analyze_study, collect_studies
+
     settings = load_settings()
     registry = scan_models(settings.models_dir)
     ids = [package.identity.model_id for package in registry.models]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from pacsight.commands.output import print_table
 from pacsight.commands.studies import finding_text
-from pacsight.demonstration import Outcome, demonstrate, fresh_folder
-from pacsight.samples import write_sample_studies
 from pacsight.settings import load_settings
+
+if TYPE_CHECKING:
+    from pacsight.demonstration import Outcome
 
 
 def demo(
@@ -24,6 +25,9 @@ def demo(
     ),
 ) -> None:
     """Push studies through a Pacsight of its own into a PACS and show what came back."""
+    from pacsight.demonstration import demonstrate, fresh_folder
+    from pacsight.samples import write_sample_studies
+
     console = Console(stderr=True)
     folder = fresh_folder(out)
     if study is None:
@@ -76,6 +80,8 @@ def _rows(outcome: Outcome) -> list[list[str]]:
         last = max((_delivered_at(item) for item in done), default=0.0)
         seconds = f"{last - report['last_received_at']:.1f}" if done else ""
         rows.append([study, because, model, "\n".join(findings), kinds, seconds])
+    if not revision["decisions"]:
+        rows.append([study, because, "", "not analysed because no model is installed", "", ""])
     for failure in revision["failures"]:
         reason = f"not analysed because {failure['code']}: {failure['message']}"
         rows.append([study, because, failure["job"], reason, "", ""])

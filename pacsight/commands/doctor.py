@@ -7,12 +7,13 @@ from dataclasses import asdict
 import typer
 
 from pacsight.commands.output import Json, print_json, print_table
-from pacsight.health import examine
 from pacsight.settings import load_settings
 
 
 def doctor(json: Json = False) -> None:
     """Check settings, disk, ledger, models, port and every destination (C-ECHO)."""
+    from pacsight.health import examine
+
     checks = list(examine(load_settings()))
     if json:
         print_json([asdict(check) for check in checks])

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+WIDTH_IN_FILES = 150  # characters of a line, where no terminal says how many fit
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -25,4 +27,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH_IN_FILES
+    console.print(table)

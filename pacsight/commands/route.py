@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inference.manifest import Manifest
-from inference.registry import scan_models
-from pacsight.analysis import LocalStudy, collect_studies, route_study
 from pacsight.commands.output import Json, print_json, print_table
 from pacsight.settings import load_settings
+
+if TYPE_CHECKING:
+    from inference.manifest import Manifest
+    from pacsight.analysis import LocalStudy
 
 
 def route(
@@ -22,6 +23,9 @@ def route(
     json: Json = False,
 ) -> None:
     """Tell for each study which models apply, and why the others don't."""
+    from inference.registry import scan_models
+    from pacsight.analysis import collect_studies
+
     manifests = scan_models(load_settings().models_dir).manifests
     rows = [row for study in collect_studies(paths) for row in _rows(study, manifests)]
     if json:
@@ -35,6 +39,8 @@ def route(
 
 
 def _rows(study: LocalStudy, manifests: Sequence[Manifest]) -> list[dict[str, object]]:
+    from pacsight.analysis import route_study
+
     if study.refusal is not None:
         return [_row(study.name, "", study.refusal.code, study.refusal.message)]
     return [

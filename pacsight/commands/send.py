@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from dicom_out.delivery import send as send_files
 from dicom_out.destination import DeliveryReceipt, Destination
 from pacsight.commands.output import Json, print_json
 from pacsight.settings import load_settings
@@ -42,6 +41,8 @@ def send(
     json: Json = False,
 ) -> None:
     """Send DICOM files to a PACS (C-STORE)."""
+    from dicom_out.delivery import send as send_files
+
     destination = parse_address(to)
     with Progress(transient=True, disable=json) as progress:
         task = progress.add_task("Sending", total=None)

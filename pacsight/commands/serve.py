@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -30,6 +31,8 @@ def serve() -> None:
 def _role(name: str) -> Role:
     config = os.environ.get(CONFIG_VARIABLE)
     shared = ["--config", config] if config else []
+    if logging.getLogger("pacsight").isEnabledFor(logging.INFO):
+        shared.append("--verbose")
     return Role(name, [sys.executable, "-m", "pacsight", *shared, name, "--supervised"])
 
 
