@@ -171,7 +171,8 @@ def variable_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> I
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}".upper()
         inner = model_in(field.annotation)
-        if inner is not None and field.annotation is inner:
+        is_section = field.annotation is inner  # lists of sections are JSON
+        if inner is not None and is_section:
             yield from variable_names(inner, f"{prefix}{name}__")
 
 
