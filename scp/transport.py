@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import select
@@ -134,6 +135,31 @@ class StoreSocket(AssociationSocket):
                 # MSG_WAITALL returned early, perhaps by SO_RCVTIMEO: don't wait that long again
                 self.check_deadline()
         return done
+
+    def discard(self, quiet_s: float, longest_s: float) -> None:
+        """Read and forget until the peer closes or is quiet.
+
+        A close with unread bytes resets the connection, and the peer may never see our last PDU.
+        """
+        sock = self.socket
+        if sock is None:
+            return
+        deadline = time.monotonic() + longest_s
+        waste = bytearray(1 << 16)
+        poller = select.poll()
+        with contextlib.suppress(OSError, ValueError):  # closed by another thread
+            poller.register(sock, select.POLLIN)
+            while time.monotonic() < deadline and poller.poll(quiet_s * 1000):
+                if not sock.recv_into(waste):
+                    return
+
+    def _shutdown_socket(self) -> None:
+        """Close, even where shutdown() fails because the peer was faster."""
+        sock = self.socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
 
     @property
     def has_pending(self) -> bool:

@@ -37,6 +37,8 @@ _config.LOG_HANDLER_LEVEL = "none"  # its handlers format every PDU and log iden
 P_DATA_TF = 0x04  # PS3.8 section 9.3.5
 MAX_CONTROL_PDU_BYTES = 1 << 20  # all other PDUs: 128 contexts of 64 syntaxes each fit
 WAIT_S = 0.5  # how often timers are looked at
+CLOSING_QUIET_S, CLOSING_LONGEST_S = 0.1, 1.0  # for the peer to close first
+MAX_WAITING_MESSAGES = 64  # requests may only overlap after negotiation (PS3.7 section D.3.3.3)
 _PDV_HEADER = struct.Struct(">IBB")  # length, context, message control (PS3.8 9.3.5.1, E.2)
 IS_COMMAND = 0x01
 IS_LAST = 0x02
@@ -122,8 +124,18 @@ class StoreDUL(DULServiceProvider):
                 self.socket.close()
             self.to_user_queue.put(None)  # who waits for an A-ASSOCIATE-RQ need not wait longer
 
+    def _process_recv_primitive(self) -> bool:
+        """Turn the next primitive into an event, unless the association is over already."""
+        is_over = self.state_machine.current_state == "Sta13"
+        return not is_over and super()._process_recv_primitive()
+
     def _is_transport_event(self) -> bool:
         """Wait; serve P-DATA until something else is due. Whether the peer sent anything."""
+        if self.state_machine.current_state == "Sta13":
+            assert self.socket is not None
+            self.socket.discard(CLOSING_QUIET_S, CLOSING_LONGEST_S)
+            self.socket.close()  # puts Evt17
+            return True
         has_received = False
         while self._may_wait():
             if self._is_draining and not self.is_in_message:
@@ -145,8 +157,7 @@ class StoreDUL(DULServiceProvider):
         return has_received or not self.event_queue.empty() or super()._is_transport_event()
 
     def _may_wait(self) -> bool:
-        is_closing = self.state_machine.current_state == "Sta13"
-        return not is_closing and self.event_queue.empty() and not self._kill_thread
+        return self.event_queue.empty() and not self._kill_thread
 
     def _poll(self, sock: StoreSocket) -> tuple[bool, bool]:
         """Wait for the peer and for our own primitives: (readable, woken)."""
@@ -253,6 +264,8 @@ class StoreDUL(DULServiceProvider):
 
     def _pass_on(self, context_id: int, control: int, data: bytes) -> None:
         """Give a fragment to pynetdicom's DIMSE provider."""
+        if self.assoc.dimse.msg_queue.qsize() > MAX_WAITING_MESSAGES:
+            raise InvalidPduError("too many requests at once")
         primitive: Any = P_DATA()
         primitive.presentation_data_value_list = [[context_id, bytes((control,)) + data]]
         self.assoc.dimse.receive_primitive(primitive)
