@@ -47,15 +47,17 @@ def check_result(item: ResultObject, sources: Sequence[Dataset], identity: Datas
     ResultCheckError
         It is not what it must be; ``problem`` says which check failed.
     """
-    ds = _read(item)
-    _check_identifiers(ds, item)
-    _check_attributes(ds)
-    _check_identity(ds, sources, identity)
-    _check_references(ds, sources)
-    if "ContentSequence" in ds:
-        _check_coordinates(ds)
-    else:
-        _check_pixels(ds)
+    with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
+        ds = _read(item)
+        _check_identifiers(ds, item)
+        _check_uids(ds, sources, identity)
+        _check_attributes(ds)
+        _check_identity(ds, sources, identity)
+        _check_references(ds, sources)
+        if "ContentSequence" in ds:
+            _check_coordinates(ds)
+        else:
+            _check_pixels(ds)
     return ds
 
 
@@ -64,23 +66,32 @@ def _fail(problem: str, message: str) -> None:
 
 
 def _read(item: ResultObject) -> Dataset:
-    with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
-        try:
-            ds = dcmread(io.BytesIO(item.data))
-            for _ in ds.iterall():  # decode every element
-                pass
-        except (InvalidDicomError, ValueError, TypeError, LookupError, EOFError) as error:
-            message = "it can't be read again; report this with the study's modality."
-            raise ResultCheckError("UNREADABLE", f"A result was not sent: {message}") from error
+    try:
+        ds = dcmread(io.BytesIO(item.data))
+        for _ in ds.iterall():  # decode every element
+            pass
+    except (InvalidDicomError, ValueError, TypeError, LookupError, EOFError) as error:
+        message = "A result was not sent: it can't be read again."
+        raise ResultCheckError("UNREADABLE", message) from error
     return ds
 
 
-def _check_identifiers(ds: Dataset, item: ResultObject) -> None:
+def _check_uids(ds: Dataset, sources: Sequence[Dataset], identity: Dataset) -> None:
+    """Check the form of every UID but the source's own: those lead to it, right or wrong."""
+    given = {value for header in (*sources, identity) for _, value in _uids(header)}
+    for keyword, value in _uids(ds):
+        if value and value not in given and not is_valid_uid(value):
+            _fail("UID_INVALID", f"{keyword} is no UID.")
+
+
+def _uids(ds: Dataset) -> Iterator[tuple[str, str]]:
     for element in ds.iterall():
         if element.VR == "UI":
             for value in [element.value] if element.VM <= 1 else element.value:
-                if value and not is_valid_uid(str(value)):
-                    _fail("UID_INVALID", f"{element.keyword} is no UID.")
+                yield element.keyword, str(value or "")
+
+
+def _check_identifiers(ds: Dataset, item: ResultObject) -> None:
     pairs = (
         ("SOPClassUID", item.sop_class_uid),
         ("SOPInstanceUID", item.sop_instance_uid),
@@ -116,14 +127,14 @@ def _check_attributes(ds: Dataset) -> None:
 
 
 def _check_identity(ds: Dataset, sources: Sequence[Dataset], identity: Dataset) -> None:
-    keyword = same_identity(ds, identity)
-    if keyword is not None:
-        _fail("IDENTITY_DIFFERS", f"{keyword} is not the source's.")
     for source in sources:
         if ds.StudyInstanceUID != source.StudyInstanceUID:
             _fail("STUDY_DIFFERS", "it is not in the study of its source.")
         if ds.SeriesInstanceUID == source.SeriesInstanceUID:
             _fail("SERIES_NOT_NEW", "it would join the source's series.")
+    keyword = same_identity(ds, identity)
+    if keyword is not None:
+        _fail("IDENTITY_DIFFERS", f"{keyword} is not the source's.")
 
 
 def _check_references(ds: Dataset, sources: Sequence[Dataset]) -> None:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from highdicom._standard_utils import get_module_attribute_map
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.charset import python_encoding
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -95,9 +95,11 @@ def read_element(source: Dataset, keyword: str) -> DataElement | None:
     if tag is None or tag not in source:
         return None
     try:
-        return source[tag]
+        element = source[tag]
     except (ValueError, TypeError, OverflowError, NotImplementedError, LookupError, OSError):
         return None
+    # pydicom gives a value that its VR can't hold another VR
+    return element if element.VR in dictionary_VR(tag) else None
 
 
 def read_text(source: Dataset, keyword: str) -> str:

@@ -70,17 +70,28 @@ def encode_results(
     character_set = character_set_of(identity)
     model = fit_model(model, character_set)
     results = [_fit(result, character_set) for result in results]
-    report = encode_report(
-        results, model=model, identity=identity, series=ResultSeries(seed, "sr", now)
-    )
-    captures = ResultSeries(seed, "sc", now)
-    written = [_write("sr", report)]
-    for number, result in enumerate(results, 1):
-        capture = encode_capture(result, number, model=model, identity=identity, series=captures)
-        written.append(_write("sc", capture))
+    with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
+        written = _encode(results, model, identity, seed, now)
     for item in written:
         check_result(item, sources, identity)
     LOGGER.info("Wrote %d result objects of %s", len(written), model.identity.model_id)
+    return written
+
+
+def _encode(
+    results: Sequence[ImageResult],
+    model: ModelDescription,
+    identity: Dataset,
+    seed: str,
+    now: datetime,
+) -> list[ResultObject]:
+    series = ResultSeries(seed, "sr", now)
+    report = encode_report(results, model=model, identity=identity, series=series)
+    written = [_write("sr", report)]
+    captures = ResultSeries(seed, "sc", now)
+    for number, result in enumerate(results, 1):
+        capture = encode_capture(result, number, model=model, identity=identity, series=captures)
+        written.append(_write("sc", capture))
     return written
 
 
@@ -119,8 +130,7 @@ def _refuse_other_patients(sources: Sequence[Dataset], identity: Dataset) -> Non
 
 def _write(kind: str, ds: Dataset) -> ResultObject:
     buffer = io.BytesIO()
-    with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
-        ds.save_as(buffer, enforce_file_format=True)
+    ds.save_as(buffer, enforce_file_format=True)
     return ResultObject(
         kind=kind,
         sop_class_uid=str(ds.SOPClassUID),

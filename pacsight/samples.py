@@ -216,7 +216,8 @@ def _instance(
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     ds = FileDataset("", {}, file_meta=meta, preamble=b"\x00" * 128)
-    ds.SpecificCharacterSet = list(patient.character_set)
+    if patient.character_set:
+        ds.SpecificCharacterSet = list(patient.character_set)
     ds.SOPClassUID = sop_class_uid
     ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     ds.StudyInstanceUID = study_instance_uid or derive_uid("sample", *what, "study")
