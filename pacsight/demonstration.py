@@ -17,7 +17,7 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from sqlalchemy import Engine, select
 
-from dicom_out.delivery import echo, send
+from dicom_out.delivery import send
 from dicom_out.destination import Destination
 from ledger.database import reading
 from ledger.queries import find_study, study_report
@@ -26,7 +26,7 @@ from pacsight.analysis import collect_studies
 from pacsight.errors import OperationError
 from pacsight.settings import Settings, load_settings, open_ledger
 from pacsight.stand_in_pacs import AE_TITLE, StandInPacs, free_port, start_pacs
-from pacsight.waiting import wait_until
+from pacsight.waiting import is_listening, wait_until
 
 MARKER = ".pacsight-demo"
 START_S = 120.0
@@ -139,10 +139,7 @@ def running(config: Path, settings: Settings, log: Path) -> Iterator[None]:
         process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
             ready = wait_until(
-                lambda: (
-                    process.poll() is not None
-                    or echo(ourselves(settings), calling_ae_title="DEMO").is_delivered
-                ),
+                lambda: process.poll() is not None or is_listening(settings.scp.port),
                 START_S,
             )
             if not ready or process.poll() is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from dicom_out.destination import Destination
 from ledger.database import reading
 from ledger.queries import find_study, list_studies, study_report
 from pacsight.settings import Settings, load_settings, open_ledger
+from pacsight.waiting import is_listening
 from tests.peers.process import free_port, wait_until
 
 REPOSITORY = Path(__file__).parents[1]
+CONVERTED = Path(tempfile.gettempdir()) / "pacsight-test-models"  # by digest: made once
 SETTLED = {"done", "failed", "not analysed", "undelivered"}
 
 
@@ -34,6 +37,7 @@ class Service:
         values: dict[str, Any] = {
             "data_dir": str(folder / "data"),
             "models_dir": str(REPOSITORY / "checkpoints"),
+            "inference": {"cache_dir": str(CONVERTED)},
             "scp": {"port": free_port(), "disk_reserve_bytes": 0},
             "completeness": {"quiet_s": 0.5},
             "delivery": {"first_retry_s": 0.5, "longest_retry_s": 1.0},
@@ -75,9 +79,8 @@ class Service:
             self.wait_for_echo()
 
     def wait_for_echo(self) -> None:
-        wait_until(
-            lambda: echo(self.itself, calling_ae_title="TEST").is_delivered, "C-ECHO", timeout_s=60
-        )
+        wait_until(lambda: is_listening(self.port), "the port to open", timeout_s=60)
+        assert echo(self.itself, calling_ae_title="TEST").is_delivered
 
     def kill(self, role: str) -> None:
         self.processes[role].kill()
