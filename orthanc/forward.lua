@@ -10,7 +10,7 @@ local settings = GetOrthancConfiguration()['Pacsight'] or {}
 local MODALITY = settings['Modality'] or 'pacsight'
 local ENABLED = settings['Forward'] == 'yes'
 local RETRY_S = tonumber(settings['RetrySeconds'] or 30)
-local CATCH_UP = tonumber(settings['CatchUpChanges'] or 5000)
+local CATCH_UP = tonumber(settings['CatchUpChanges'] or 2000)
 local MARK = 'ForwardedToPacsight'
 
 -- What Pacsight and other software derive from images is not for analysis.
@@ -24,9 +24,8 @@ for _, title in pairs(settings['ResultAeTitles'] or {}) do
   resultAeTitles[title] = true
 end
 
-local counts = {}   -- job -> series -> instances, of jobs started since Orthanc was
-local retriedAt = {}
-local hasCaughtUp = false
+local counts = {}    -- job -> series -> instances, of the jobs that were started here
+local lookedAt = 0   -- when failed jobs were looked for last
 
 local function metadata(path, name)
   for _, known in pairs(ParseJson(RestApiGet(path .. '/metadata'))) do
@@ -70,9 +69,29 @@ local function forward(studyId)
   print('pacsight: study ' .. studyId .. ', ' .. #wanted .. ' series, job ' .. job)
 end
 
+-- Orthanc does not retry by itself. Jobs are kept over a restart (SaveJobs), so failures are found
+-- in the job list, not remembered here. Orthanc 1.11.1 and newer look with every heartbeat; older
+-- ones have none and look when the next study is stable or sent, and when they start.
+local function retryFailed()
+  local now = os.time()
+  if now - lookedAt < RETRY_S then
+    return
+  end
+  lookedAt = now
+  for _, job in pairs(ParseJson(RestApiGet('/jobs?expand'))) do
+    local remote = (job['Content'] or {})['RemoteAet']
+    if job['State'] == 'Failure' and job['Type'] == 'DicomModalityStore'
+        and resultAeTitles[remote] then
+      print('pacsight: job ' .. job['ID'] .. ' failed, again')
+      RestApiPost('/jobs/' .. job['ID'] .. '/resubmit', '')
+    end
+  end
+end
+
 function OnStableStudy(studyId, tags, metadata)
   if ENABLED then
     forward(studyId)
+    retryFailed()
   end
 end
 
@@ -80,49 +99,39 @@ function OnJobSuccess(jobId)
   for seriesId, instances in pairs(counts[jobId] or {}) do
     RestApiPut('/series/' .. seriesId .. '/metadata/' .. MARK, tostring(instances))
   end
-  counts[jobId] = nil
-  retriedAt[jobId] = nil
-end
-
--- Orthanc does not retry by itself. Jobs are kept over a restart (SaveJobs), so failures are found
--- in the job list, not remembered here.
-local function retryFailed()
-  local now = os.time()
-  for _, job in pairs(ParseJson(RestApiGet('/jobs?expand'))) do
-    local remote = (job['Content'] or {})['RemoteAet']
-    if job['State'] == 'Failure' and job['Type'] == 'DicomModalityStore' and resultAeTitles[remote]
-        and now - (retriedAt[job['ID']] or 0) >= RETRY_S then
-      retriedAt[job['ID']] = now
-      print('pacsight: job ' .. job['ID'] .. ' failed, again')
-      RestApiPost('/jobs/' .. job['ID'] .. '/resubmit', '')
-    end
+  if counts[jobId] then
+    counts[jobId] = nil
+    retryFailed()
   end
 end
 
--- Orthanc forgets at a restart which studies were not stable yet: look at the newest changes once.
+-- Orthanc forgets at a restart which studies were not stable yet: look at the newest changes.
 local function catchUp()
   local last = ParseJson(RestApiGet('/changes?last'))['Last']
   local since = math.max(0, last - CATCH_UP)
   local seen = {}
   local changes = ParseJson(RestApiGet('/changes?since=' .. since .. '&limit=' .. CATCH_UP))
   for _, change in pairs(changes['Changes']) do
-    if change['ChangeType'] == 'NewStudy' and not seen[change['ID']] then
-      seen[change['ID']] = true
-      local found = RestApiGet('/studies/' .. change['ID'])
-      if found and found ~= '' and ParseJson(found)['IsStable'] then
-        forward(change['ID'])
+    if change['ChangeType'] == 'NewInstance' then
+      local found = RestApiGet(change['Path'] .. '/study')
+      local study = found and found ~= '' and ParseJson(found)
+      if study and study['IsStable'] and not seen[study['ID']] then
+        seen[study['ID']] = true
+        forward(study['ID'])
       end
     end
   end
 end
 
-function OnHeartBeat()
-  if not ENABLED then
-    return
-  end
-  if not hasCaughtUp then
-    hasCaughtUp = true
+function Initialize()
+  if ENABLED then
     catchUp()
+    retryFailed()
   end
-  retryFailed()
+end
+
+function OnHeartBeat()
+  if ENABLED then
+    retryFailed()
+  end
 end

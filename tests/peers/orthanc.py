@@ -61,8 +61,11 @@ class Orthanc:
     def stop(self) -> None:
         self._process.stop()
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def close(self) -> None:
-        self._process.kill()  # nobody needs its data any more; a clean stop takes seconds
+        self.kill()  # nobody needs its data any more; a clean stop takes seconds
         self.http.close()
 
     def _is_ready(self) -> bool:
