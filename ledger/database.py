@@ -6,17 +6,16 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ledger.errors import LedgerError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 BUSY_TIMEOUT_S = 30.0
 MIGRATION_LOCK = 0x50414353  # one advisory lock number for this schema; "PACS"
@@ -77,6 +76,9 @@ def migrate(engine: Engine) -> None:
     LedgerError
         The database is unreachable, locked, or newer than this software.
     """
+    from alembic import command  # here, because a receiver that need not migrate saves 11 MB
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     try:
@@ -91,6 +93,9 @@ def migrate(engine: Engine) -> None:
 
 
 def _refuse_newer(connection: Connection, config: Config) -> None:
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
     current = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if current is not None and current not in known:

@@ -17,7 +17,7 @@ from pynetdicom.presentation import PresentationContext
 from scp.access import AccessPolicy
 from scp.config import ListenerConfig
 from scp.contexts import supported_contexts
-from scp.group_commit import AssociationRecord
+from scp.ledger_writer import AssociationRecord
 from scp.transport import StoreSocket, WakingQueue
 from scp.upper_layer import WAIT_S, StoreDUL
 

@@ -16,7 +16,8 @@ from scp.errors import (
     SpoolError,
     WrongContextError,
 )
-from scp.group_commit import AssociationRecord, GroupCommit
+from scp.group_commit import GroupCommit
+from scp.ledger_writer import AssociationRecord
 from scp.part10 import encode_file_meta
 from scp.spool import BUFFER_BYTES, ObjectWriter, Spool
 from scp.store_message import SUCCESS, StoreRequest, is_uid
