@@ -6,9 +6,9 @@ import logging
 import socket
 import threading
 
-from scp.listener import Listener
-
+from pacsight.exclusive import exclusive
 from pacsight.settings import Settings, open_ledger
+from scp.listener import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -23,18 +23,17 @@ def run_receiver(settings: Settings, stop: threading.Event, *, name: str | None 
 
     Raises
     ------
+    AlreadyRunningError
+        A receiver of that name runs on this data folder.
     LedgerError
         The database can't be opened.
     scp.errors.ReceiveError
         The port is taken or the spool can't be written.
     """
-    database = open_ledger(settings)
-    settings.spool_dir.mkdir(parents=True, exist_ok=True)
-    listener = Listener(settings.scp, settings.spool_dir, database, name or socket.gethostname())
-    listener.start()
-    logger.info("receiving as %s on port %d", settings.scp.ae_title, listener.port)
-    try:
-        stop.wait()
-    finally:
-        listener.stop()
+    name = name or socket.gethostname()
+    with exclusive(settings.data_dir / f"scp-{name}.lock"):
+        database = open_ledger(settings)
+        with Listener(settings.scp, settings.spool_dir, database, name) as listener:
+            logger.info("receiving as %s on port %d", settings.scp.ae_title, listener.port)
+            stop.wait()
         database.dispose()

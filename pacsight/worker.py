@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from inference.errors import InferenceError
 from inference.model_server import ModelServer
@@ -19,7 +15,7 @@ from ledger.database import transaction
 from ledger.events import record
 from pacsight.dispatcher import Dispatcher
 from pacsight.engine import DurableEngine
-from pacsight.errors import AlreadyRunningError
+from pacsight.exclusive import exclusive
 from pacsight.settings import Settings, open_ledger
 from pacsight.stages import perform
 from pacsight.stages.context import StageContext
@@ -90,25 +86,3 @@ def _warm(models: ModelServer, registry: Registry) -> None:
             models.warm(package.identity.model_id)
         except InferenceError as error:
             logger.warning("model %s: %s", package.identity.model_id, error)
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock file; the kernel frees it however the process ends.
-
-    Raises
-    ------
-    AlreadyRunningError
-        Another process holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise AlreadyRunningError(
-            f"{path.stem} runs already on this data folder; stop it or choose another name."
-        ) from error
-    finally:
-        os.close(descriptor)
