@@ -7,9 +7,6 @@ class and transfer syntax is therefore proposed in a presentation context of its
 
 from __future__ import annotations
 
-import logging
-import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +14,14 @@ from pathlib import Path
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import MediaStorageDirectoryStorage
-from pynetdicom import AE, Association, _config, build_context, evt
+from pynetdicom import Association, _config
 from pynetdicom.sop_class import Verification
 
+from dicom_out.association import close_association, open_association
 from dicom_out.destination import (
     CUT_OFF,
-    NO_ANSWER,
     NO_CONTEXT,
     NOT_DICOM,
-    NOT_REACHED,
     NOT_STORABLE,
     UNREADABLE,
     DeliveryConfig,
@@ -35,9 +31,7 @@ from dicom_out.destination import (
     Verdict,
     judge_status,
     next_delay_s,
-    rejection,
 )
-from dicom_out.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 __all__ = [
     "DeliveryConfig",
@@ -49,8 +43,6 @@ __all__ = [
     "next_delay_s",
     "send",
 ]
-
-LOGGER = logging.getLogger(__name__)
 
 MAX_CONTEXTS = 128
 """Presentation contexts in one association: odd ids from 1 to 255 (PS3.8 section 9.3.2.2)."""
@@ -135,14 +127,14 @@ def send(
 
 def echo(destination: Destination, *, calling_ae_title: str) -> DeliveryReceipt:
     """Ask whether a destination answers (C-ECHO, PS3.4 Annex A)."""
-    established = _associate([(Verification, None)], destination, calling_ae_title)
+    established = open_association([(Verification, None)], destination, calling_ae_title)
     if isinstance(established, Verdict):
         return _receipt(established, None)
     try:
         status = established.send_c_echo().get("Status")
     except (RuntimeError, ValueError):  # aborted meanwhile; verification not accepted
         status = None
-    _end(established)
+    close_association(established)
     if status == 0x0000:
         return _receipt(Verdict(Outcome.ACCEPTED, "ANSWERS", "Answers C-ECHO."), None, status)
     return _receipt(CUT_OFF if status is None else judge_status(status), None, status)
@@ -193,7 +185,7 @@ def _send_batch(
     batch: Sequence[tuple[int, _Item]], destination: Destination, calling_ae_title: str
 ) -> Iterator[tuple[int, DeliveryReceipt]]:
     contexts = dict.fromkeys(item.context for _, item in batch)
-    established = _associate(list(contexts), destination, calling_ae_title)
+    established = open_association(list(contexts), destination, calling_ae_title)
     if isinstance(established, Verdict):
         for index, item in batch:
             yield index, _receipt(established, item)
@@ -202,18 +194,23 @@ def _send_batch(
         (str(context.abstract_syntax), str(context.transfer_syntax[0]))
         for context in established.accepted_contexts
     }
+    is_lost = False
     try:
         for number, (index, item) in enumerate(batch):
-            if item.context in accepted:
-                yield index, _store(established, item, message_id=number % 65535 + 1)
+            if item.context not in accepted:
+                receipt = _receipt(NO_CONTEXT, item)
+            elif is_lost:
+                receipt = _receipt(CUT_OFF, item)
             else:
-                yield index, _receipt(NO_CONTEXT, item)
+                receipt = _store(established, item, message_id=number % 65535 + 1)
+            is_lost = is_lost or receipt.code == CUT_OFF.code
+            yield index, receipt
     finally:
-        _end(established)
+        close_association(established)
 
 
 def _store(association: Association, item: _Item, *, message_id: int) -> DeliveryReceipt:
-    if not association.is_established:
+    if not (association.is_established and association.dul.is_alive()):
         return _receipt(CUT_OFF, item)
     try:
         response = association.send_c_store(item.path, msg_id=message_id)
@@ -224,55 +221,6 @@ def _store(association: Association, item: _Item, *, message_id: int) -> Deliver
         return _receipt(CUT_OFF, item)
     status = response.get("Status")
     return _receipt(CUT_OFF if status is None else judge_status(status), item, status)
-
-
-def _associate(
-    contexts: Sequence[tuple[str, str | None]], destination: Destination, calling_ae_title: str
-) -> Association | Verdict:
-    """Return an established association, or why there is none."""
-    ae = AE(ae_title=destination.calling_ae_title or calling_ae_title)
-    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    ae.connection_timeout = ae.acse_timeout = destination.timeout_s
-    ae.dimse_timeout = ae.network_timeout = destination.timeout_s
-    opened = threading.Event()
-    try:
-        association = ae.associate(
-            destination.host,
-            destination.port,
-            contexts=[build_context(*context) for context in contexts],
-            ae_title=destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _on_open, [opened])],
-        )
-    except OSError:  # the name can't be resolved
-        return NOT_REACHED
-    if association.is_established:
-        return association
-    verdict = _why_not(association) if opened.is_set() else NOT_REACHED
-    LOGGER.info("No association with %s: %s", destination.name, verdict.code)
-    return verdict
-
-
-def _why_not(association: Association) -> Verdict:
-    answer = association.acceptor.primitive
-    if association.is_rejected and answer is not None:
-        return rejection(answer.result, answer.reason_str)
-    if answer is not None:  # accepted, but not one presentation context
-        return NO_CONTEXT
-    return NO_ANSWER
-
-
-def _on_open(event: evt.Event, opened: threading.Event) -> None:
-    """Switch Nagle's algorithm off: dcmtk's delayed acknowledgement costs 40 ms per object."""
-    opened.set()
-    stream = event.assoc.dul.socket.socket
-    if stream is not None:
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _end(association: Association) -> None:
-    if association.is_established:
-        association.release()
 
 
 def _receipt(
