@@ -35,7 +35,6 @@ from inference.preprocessing import prepare
 from inference.registry import ModelPackage, load_model
 from inference.weights import save_weights
 
-
 Way = Callable[[np.ndarray], np.ndarray]
 
 
