@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ from pacsight.settings import Settings, model_in
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted(
-    page for pattern in ("*.md", "docs/**/*.md", "orthanc/*.md") for page in REPOSITORY.glob(pattern)
+    page
+    for pattern in ("*.md", "docs/**/*.md", "orthanc/*.md")
+    for page in REPOSITORY.glob(pattern)
 )
 
 
@@ -42,6 +45,19 @@ def test_every_command_is_in_the_readme() -> None:
         assert re.search(rf"`pacsight {name}|· `{name}|· {name}", readme), name
         for sub in getattr(command, "commands", {}):
             assert re.search(rf"`pacsight {name}[^`]*\b{sub}\b", readme), f"{name} {sub}"
+
+
+def test_every_refusal_of_routing_is_explained() -> None:
+    source = ast.parse((REPOSITORY / "inference" / "routing.py").read_text())
+    strings = {
+        node.value
+        for node in ast.walk(source)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    codes = {text for text in strings if re.fullmatch("[A-Z]+(_[A-Z]+)+", text)}
+    page = (REPOSITORY / "docs" / "models.md").read_text()
+    assert codes
+    assert codes == set(re.findall("`([A-Z]+(?:_[A-Z]+)+)`", page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
