@@ -15,6 +15,7 @@ from inference.backends.model_cache import ModelCache
 from inference.backends.openvino_backend import OpenVinoBackend
 from inference.backends.torch_backend import TorchBackend
 from inference.config import InferenceConfig
+from inference.errors import BackendError
 from inference.registry import ModelPackage
 
 BATCH = np.random.default_rng(3).normal(size=(3, 3, 64, 64)).astype(np.float32)
@@ -65,6 +66,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from inference.config import InferenceConfig
+from inference.errors import BackendError
 from inference.model_server import ModelServer
 from inference.registry import scan_models
 from inference.source_image import SourceImage
@@ -160,3 +162,22 @@ def test_settings_choose_the_engine(toy: ModelPackage, model_cache: Path) -> Non
     ]
     assert [backend.name for backend in backends] == ["torch", "openvino"]
     assert all(backend.resident_bytes > toy.weights.stat().st_size for backend in backends)
+
+
+def test_input_of_another_shape_is_a_coded_error(
+    toy: ModelPackage, openvino_backend: OpenVinoBackend
+) -> None:
+    wrong = np.zeros((1, 4, 64, 64), np.float32)
+    for backend in (openvino_backend, TorchBackend(toy, InferenceConfig())):
+        with pytest.raises(BackendError) as caught:
+            backend.predict(wrong)
+        assert caught.value.code == "BACKEND_UNAVAILABLE"
+        assert backend.predict(BATCH)[0].shape == (3, 2)
+
+
+def test_missing_openvino_names_the_way_out(
+    toy: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendError, match=r"set inference.backend to torch"):
+        OpenVinoBackend(toy, InferenceConfig())

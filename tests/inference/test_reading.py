@@ -64,6 +64,23 @@ def test_sigmoid_window() -> None:
     np.testing.assert_allclose(read_image(stream(ds)).array, expected, atol=1e-6)
 
 
+def test_unknown_voi_function_is_read_as_linear() -> None:
+    odd = dicom(RAMP, WindowCenter=2048, WindowWidth=1001, VOILUTFunction="LOG")
+    plain = dicom(RAMP, WindowCenter=2048, WindowWidth=1001)
+    np.testing.assert_array_equal(read_image(stream(odd)).array, read_image(stream(plain)).array)
+
+
+def test_constant_image_is_shown_through_its_window() -> None:
+    flat = np.full((8, 8), 1000, np.uint16)
+    array = read_image(stream(dicom(flat, WindowCenter=1000.5, WindowWidth=101))).array
+    np.testing.assert_allclose(array, 0.5, atol=1e-6)
+
+
+def test_image_of_nothing_but_padding_is_black() -> None:
+    flat = np.full((8, 8), 1000, np.uint16)
+    assert not read_image(stream(dicom(flat, PixelPaddingValue=1000))).array.any()
+
+
 def test_rescale_comes_before_the_window() -> None:
     signed = (RAMP.astype(np.int32) - 2048).astype(np.int16)
     ds = dicom(signed, RescaleSlope=2, RescaleIntercept=-100, WindowCenter=40.5, WindowWidth=401)
