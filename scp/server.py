@@ -121,6 +121,9 @@ class StoreServer(AssociationServer):
             LOGGER.warning("connection from %s closed: too many", client_address[0])
         return is_fine
 
+    def service_actions(self) -> None:
+        """Skip pynetdicom's full garbage collections: each stops all associations for 100 ms."""
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what went wrong with one connection; the others go on."""
         LOGGER.error("connection from %s could not be served", client_address[0], exc_info=True)  # noqa: LOG014 - socketserver calls this while it handles one

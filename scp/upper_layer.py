@@ -100,6 +100,7 @@ class StoreDUL(DULServiceProvider):
     def close(self) -> None:
         """Give back what the thread needed; it must have ended."""
         self._wakeup.close()
+        self._buffer = None  # not to wait for the garbage collector
 
     def kill_dul(self) -> None:
         """Stop the thread."""
