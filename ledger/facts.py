@@ -26,6 +26,9 @@ from ledger.errors import UidInvalidError, UidMissingError
 MAX_TEXT = 512
 """Longest text kept, in characters: 4 times that in bytes still fits a PostgreSQL index entry."""
 
+PRODUCT = "Pacsight"
+"""Manufacturer (0008,0070) of all results; Software Versions say "pacsight" and which"""
+
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _UID = re.compile(r"[0-9.]{1,64}")  # PS3.5 section 9.1; leading zeros are common and harmless
@@ -58,6 +61,19 @@ def read_facts(ds: Dataset) -> tuple[InstanceFacts, PatientFacts]:
     with warnings.catch_warnings(action="ignore"):  # pydicom on unknown character sets
         header = _Header(ds)
         return _instance_facts(header, ds), _patient_facts(header)
+
+
+def is_result(ds: Dataset) -> bool:
+    """Whether a header shows a result of Pacsight's, made by this installation or another.
+
+    Its samples and the pictures it wraps into DICOM have the same Manufacturer, but no software
+    version of the analysis.
+    """
+    header = _Header(ds)
+    versions = header.texts("SoftwareVersions")
+    return header.text("Manufacturer") == PRODUCT and any(
+        version.startswith(f"{PRODUCT.lower()} ") for version in versions
+    )
 
 
 def _instance_facts(header: _Header, ds: Dataset) -> InstanceFacts:

@@ -22,7 +22,7 @@ from pydicom.tag import BaseTag
 
 from ledger.domain import InstanceFacts, PatientFacts
 from ledger.errors import NotPart10Error, TruncatedError, UidMismatchError, UnreadableError
-from ledger.facts import read_facts
+from ledger.facts import is_result, read_facts
 
 MAX_VALUE_BYTES = 1 << 16
 MAX_INFLATED_HEADER_BYTES = 1 << 26
@@ -54,6 +54,8 @@ class ObjectHeader:
     patient: PatientFacts
     sha256: str
     """of the data set; the file meta information differs with the sender"""
+    is_result: bool
+    """made by Pacsight"""
 
 
 def read_header(file: BinaryIO, sop_instance_uid: str, transfer_syntax_uid: str) -> ObjectHeader:
@@ -83,7 +85,8 @@ def read_header(file: BinaryIO, sop_instance_uid: str, transfer_syntax_uid: str)
         raise UidMismatchError(
             "The data set is another SOP Instance than the C-STORE request said."
         )
-    return ObjectHeader(replace(facts, has_pixel_data=has_pixel_data), patient, digest)
+    facts = replace(facts, has_pixel_data=has_pixel_data)
+    return ObjectHeader(facts, patient, digest, is_result(ds))
 
 
 def _find_data_set(file: BinaryIO) -> int:

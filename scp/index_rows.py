@@ -1,7 +1,7 @@
 """Writing what was read into the ledger: studies, series, versions of instances, final states.
 
-Everything happens in the caller's transaction. Existing rows are looked up once for the whole batch;
-studies are locked in the order of their UIDs, so two writers never wait for each other in a ring.
+Everything happens in the caller's transaction. Existing rows are looked up once for the whole
+batch; studies are locked in the order of their UIDs, so that writers never wait in a ring.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from scp.header import ObjectHeader
 
 INDEXER = "indexer"
 """actor of the events"""
-
-PRODUCT = "Pacsight"
-"""Manufacturer (0008,0070) of everything that Pacsight makes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +78,6 @@ def _still_received(session: Session, ids: list[int]) -> dict[int, Any]:
     return {row.id: row for row in rows}
 
 
-def is_own_product(facts: InstanceFacts) -> bool:
-    """Whether a header shows a result of Pacsight's, of this installation or another.
-
-    Images that Pacsight only wrapped (samples, uploaded pictures) are not derived from images.
-    """
-    is_derived = facts.modality == "SR" or facts.image_type[:1] == ("DERIVED",)
-    return facts.manufacturer == PRODUCT and is_derived
-
-
 class _Index:
     """The rows that a batch touches, found or made."""
 
@@ -134,7 +122,7 @@ class _Index:
             return _state(ObjectState.QUARANTINED, outcome.code, outcome.reason)
         uid = outcome.facts.sop_instance_uid
         versions = self._versions[uid]
-        if uid in self._results or is_own_product(outcome.facts):
+        if uid in self._results or outcome.is_result:
             state = _state(ObjectState.OWN_RESULT)
         elif any(version.sha256 == outcome.sha256 for version in versions):
             state = _state(ObjectState.DUPLICATE)

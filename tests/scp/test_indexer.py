@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -18,6 +19,7 @@ from pydicom.uid import (
 )
 from sqlalchemy import Engine, text
 
+from dicom_out.picture import picture_to_dicom
 from ledger.database import transaction
 from ledger.errors import LedgerError
 from ledger.tables import (
@@ -32,6 +34,7 @@ from ledger.tables import (
 )
 from scp.errors import SpoolError
 from scp.indexer import BATCH, index_received
+from tests.dicom_out import factories as results
 from tests.scp.received import SEGMENT, Received, data_set_bytes, radiograph
 
 
@@ -200,10 +203,13 @@ _NOBODY = dict.fromkeys(
 @pytest.mark.parametrize(
     ("attributes", "state"),
     [
-        ({"ImageType": ["DERIVED", "SECONDARY"], "Manufacturer": "Pacsight"}, "own_result"),
-        ({"Modality": "SR", "Manufacturer": "Pacsight"}, "own_result"),
-        ({"Manufacturer": "Pacsight"}, "indexed"),  # a sample or an uploaded picture
-        ({"ImageType": ["DERIVED", "SECONDARY"], "Manufacturer": "Other"}, "indexed"),
+        (
+            {"Manufacturer": "Pacsight", "SoftwareVersions": ["1.2.0", "pacsight 0.1.0"]},
+            "own_result",
+        ),
+        ({"Manufacturer": "Pacsight", "SoftwareVersions": "1"}, "indexed"),  # a sample
+        ({"Manufacturer": "Pacsight"}, "indexed"),  # an uploaded picture
+        ({"Manufacturer": "Other", "SoftwareVersions": "pacsight 0.1.0"}, "indexed"),
     ],
 )
 def test_result_of_another_installation_is_known_by_its_header(
@@ -212,6 +218,18 @@ def test_result_of_another_installation_is_known_by_its_header(
     object_id = on_sqlite.add(radiograph(**attributes))
     index(on_sqlite)
     assert on_sqlite.row(object_id).state == state
+
+
+def test_real_results_are_known_and_what_pacsight_only_wraps_is_not(on_sqlite: Received) -> None:
+    picture = picture_to_dicom(np.zeros((64, 48), np.uint8), seed="x", now=results.NOW)
+    for wrapped in (results.source(), picture):
+        on_sqlite.add(wrapped)
+    encoded = results.encode(results.source())
+    for result in encoded:
+        on_sqlite.add(result.data, raw=True, sop_instance_uid=result.sop_instance_uid)
+    index(on_sqlite)
+    states = [row.state for row in on_sqlite.all(ReceivedObject)]
+    assert states == ["indexed", "indexed", *["own_result"] * len(encoded)]
 
 
 @pytest.mark.parametrize(
