@@ -79,8 +79,13 @@ class Service:
             self.wait_for_echo()
 
     def wait_for_echo(self) -> None:
-        wait_until(lambda: is_listening(self.port), "the port to open", timeout_s=60)
-        assert echo(self.itself, calling_ae_title="TEST").is_delivered
+        wait_until(
+            lambda: (
+                is_listening(self.port) and echo(self.itself, calling_ae_title="TEST").is_delivered
+            ),
+            "C-ECHO",
+            timeout_s=60,
+        )
 
     def kill(self, role: str) -> None:
         self.processes[role].kill()
