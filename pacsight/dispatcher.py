@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -20,6 +21,7 @@ from ledger.domain import DeliveryState, JobState
 from ledger.errors import LedgerError
 from ledger.tables import Decision, Delivery, Job, ResultObjectRow, Revision
 from pacsight.engine import DurableEngine
+from pacsight.exclusive import abandoned
 from pacsight.settings import Settings
 from pacsight.stages.deliver import pending, postpone
 from pacsight.work import Stage, Work, job_failed, job_queued
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.1
 RECONCILE_S = 10.0
+WORKER_LOCKS = "worker-{}.lock"
 PATIENCE_AFTER_ERROR_S = 2.0
 
 
@@ -42,11 +45,13 @@ class Dispatcher:
         database: Engine,
         engine: DurableEngine,
         clock: Callable[[], float],
+        own_lock: Path,
     ) -> None:
         self._settings = settings
         self._database = database
         self._engine = engine
         self._clock = clock
+        self._own_lock = own_lock
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set; a ledger that can't be used is waited for."""
@@ -55,6 +60,7 @@ class Dispatcher:
             try:
                 busy = self.tick()
                 if self._clock() - reconciled_at > RECONCILE_S:
+                    self.take_over()
                     self.reconcile()
                     reconciled_at = self._clock()
                 stop.wait(0 if busy else TICK_S)
@@ -94,6 +100,14 @@ class Dispatcher:
         with transaction(self._database) as session:
             job_queued(session, work, subject, self._clock())
         self._engine.submit(work)
+
+    def take_over(self) -> None:
+        """Go on with what workers on this data folder left that ended and did not come back."""
+        folder = self._own_lock.parent
+        for lock in abandoned(folder, WORKER_LOCKS.format("*"), self._own_lock):
+            name = lock.stem.removeprefix("worker-")
+            self._engine.take_over(name)
+            logger.warning("worker %s is gone; its work goes on here", name)
 
     def reconcile(self) -> None:
         """Give a coded end to jobs that the engine has given up, such as one that kills workers."""

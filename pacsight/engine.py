@@ -113,6 +113,10 @@ class DurableEngine:
         }
         DBOS.enqueue_workflow_with_options(options, work.to_json())
 
+    def take_over(self, executor_id: str) -> None:
+        """Put back into the queues what a dead executor was doing; a living one is fenced off."""
+        DBOS._recover_pending_workflows([executor_id])  # private, and the only way: decision 3
+
     def ended_without_result(self, keys: Iterable[str]) -> dict[str, str]:
         """Return those of `keys` that the engine has given up, with the engine's word for it."""
         found = DBOS.list_workflows(

@@ -11,6 +11,19 @@ from pathlib import Path
 from pacsight.errors import AlreadyRunningError
 
 
+def abandoned(folder: Path, pattern: str, own: Path) -> Iterator[Path]:
+    """Yield each lock file that its process no longer holds, held meanwhile; it is then removed."""
+    for path in sorted(folder.glob(pattern)):
+        if path == own:
+            continue
+        try:
+            with exclusive(path):
+                yield path
+                path.unlink(missing_ok=True)
+        except AlreadyRunningError:
+            continue
+
+
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold a lock file; the kernel frees it however the process ends.

@@ -13,7 +13,7 @@ from inference.model_server import ModelServer
 from inference.registry import Registry, scan_models
 from ledger.database import transaction
 from ledger.events import record
-from pacsight.dispatcher import Dispatcher
+from pacsight.dispatcher import WORKER_LOCKS, Dispatcher
 from pacsight.engine import DurableEngine
 from pacsight.exclusive import exclusive
 from pacsight.settings import Settings, open_ledger
@@ -46,7 +46,8 @@ def run_worker(
     LedgerError
         The database can't be opened.
     """
-    with exclusive(settings.data_dir / f"worker-{name}.lock"):
+    lock = settings.data_dir / WORKER_LOCKS.format(name)
+    with exclusive(lock):
         database = open_ledger(settings)
         registry = scan_models(settings.models_dir)
         models = ModelServer(registry, settings.inference_config())
@@ -72,7 +73,7 @@ def run_worker(
         logger.info("worker %s ready with %d models", name, len(registry.models))
         try:
             if "intake" in queues:
-                Dispatcher(settings, database, engine, time.time).run(stop)
+                Dispatcher(settings, database, engine, time.time, lock).run(stop)
             stop.wait()
         finally:
             engine.stop()

@@ -66,11 +66,17 @@ class Service:
             self._ledger = open_ledger(self.settings)
         return self._ledger
 
-    def start(
-        self, role: str, *, program: Sequence[str] = ("-m", "pacsight"), wait: bool = True
-    ) -> None:
+    def start(self, role: str, *options: str, program: Sequence[str] = ("-m", "pacsight")) -> None:
         """Start ``scp``, ``worker`` or ``serve``; for the receiver wait until it answers."""
-        command = [sys.executable, *program, "--verbose", "--config", str(self.config), role]
+        command = [
+            sys.executable,
+            *program,
+            "--verbose",
+            "--config",
+            str(self.config),
+            role,
+            *options,
+        ]
         with (self.folder / f"{role}.log").open("ab") as log:
             self.processes[role] = subprocess.Popen(
                 command, cwd=REPOSITORY, stdout=log, stderr=log, stdin=subprocess.DEVNULL

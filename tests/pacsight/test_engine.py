@@ -55,7 +55,9 @@ sys.exit(0 if done else 1)
 
 
 def _run(url: str, log: Path, mode: str) -> int:
-    return subprocess.run([sys.executable, "-c", PROGRAM, url, str(log), mode], check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, url, str(log), mode], check=False
+    ).returncode
 
 
 def test_chain_runs_once_though_submitted_twice(database_url: str, tmp_path: Path) -> None:
@@ -79,9 +81,7 @@ def test_retryable_error_is_tried_again(sqlite_url: str, tmp_path: Path) -> None
     assert log.read_text().splitlines()[:2] == ["route:1", "route:1"]
 
 
-def test_error_that_is_not_retryable_ends_the_work_visibly(
-    sqlite_url: str, tmp_path: Path
-) -> None:
+def test_error_that_is_not_retryable_ends_the_work_visibly(sqlite_url: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert _run(sqlite_url, log, "always broken") == 0
     assert log.read_text().splitlines() == ["route:1"]

@@ -85,7 +85,7 @@ def test_due_rows_of_one_decision_and_destination_are_one_attempt(engine: Engine
                     attempts=attempts,
                     queued_at=0,
                     next_attempt_at=due,
-                )  # fmt: skip
+                )
             )
     with reading(engine) as session:
         (work,) = due_deliveries(session, now=10.0)

@@ -69,7 +69,7 @@ def test_destinations_can_come_from_the_environment(
     ],
 )
 def test_wrong_file_is_refused_with_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
-    with pytest.raises(SettingsError, match=".") as caught:
+    with pytest.raises(SettingsError, match=r"\.") as caught:
         load_settings(_file(tmp_path, text))
     assert sentence in str(caught.value)
 

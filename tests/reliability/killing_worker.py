@@ -1,8 +1,8 @@
 """A worker that kills itself (SIGKILL) once, at a chosen moment; later starts are ordinary.
 
-``python -m tests.reliability.killing_worker MOMENT MARKER --config FILE worker``: the moment is a key of
-:data:`MOMENTS`, the marker a file that tells that it has happened. The product has no hook for this: the
-functions are replaced here, in this process.
+``python -m tests.reliability.killing_worker MOMENT MARKER --config FILE worker``: the moment is a
+key of :data:`MOMENTS`, the marker a file that tells that it has happened. The product has no hook
+for this: the functions are replaced here, in this process.
 """
 
 from __future__ import annotations

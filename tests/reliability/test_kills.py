@@ -102,6 +102,20 @@ def test_everything_killed_at_once_resumes(
         assert _results_in(orthanc, uid) == ["OT", "SR"]
 
 
+def test_another_worker_takes_over_from_one_that_stays_dead(
+    service: Service, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    uid, path = _radiograph(tmp_path, 30)
+    service.start("scp")
+    send([path], service.itself, calling_ae_title="TEST")
+    program = ("-m", "tests.reliability.killing_worker", "before predict", str(tmp_path / "killed"))
+    service.start("worker", "--name", "one", program=program)
+    assert service.wait_for_end("worker") == -signal.SIGKILL
+    service.start("worker", "--name", "two")
+    assert service.wait_until_settled(uid)["state"] == "done"
+    assert _results_in(orthanc, uid) == ["OT", "SR"]
+
+
 def _received(service: Service) -> int:
     with reading(service.ledger) as session:
         return session.query(ReceivedObject).count()
