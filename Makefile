@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
+ROUNDS ?= 10
 PACKAGES := pacsight scp inference dicom_out ledger training
 
 .DEFAULT_GOAL := help
@@ -47,11 +48,14 @@ format: setup ## put the code into the one format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup peers ## the measurements of benchmarks/
-	@$(BIN)/python -m pytest benchmarks --benchmark-only -n 0
+bench: setup peers ## the measurements of benchmarks/, some minutes
+	@$(BIN)/python -m benchmarks.intake
+	@$(BIN)/python -m benchmarks.prediction
+	@$(BIN)/python -m benchmarks.loop
 
-soak: setup peers ## the long form of the reliability tests
-	@SOAK=1 $(BIN)/python -m pytest tests/reliability -n 0
+soak: setup peers ## the reliability tests ROUNDS times (10)
+	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
+		$(BIN)/python -m pytest -q tests/reliability || exit 1; done
 
 clean: ## caches and what demo and tests left; .venv and data stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks \

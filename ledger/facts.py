@@ -12,13 +12,14 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any, Literal
 
 from pydicom import DataElement, Dataset
 from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.sequence import Sequence as ItemSequence
+from pydicom.tag import BaseTag, Tag
 
 from ledger.domain import InstanceFacts, PatientFacts
 from ledger.errors import UidInvalidError, UidMissingError
@@ -170,10 +171,15 @@ class _Header:
         return value
 
     def _element(self, keyword: str) -> RawDataElement | DataElement | None:
-        tag = tag_for_keyword(keyword)
-        if tag is None or tag not in self._ds:
+        try:
+            return self._ds.get_item(_tag(keyword), keep_deferred=True)
+        except KeyError:
             return None
-        return self._ds.get_item(tag, keep_deferred=True)
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def _join(value: Any, encodings: Sequence[str]) -> str:
