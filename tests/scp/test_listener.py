@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ from tests.scp.conftest import Inbox, configured
 from tests.scp.raw_peer import (
     CT_IMAGE_STORAGE,
     EXPLICIT_LITTLE,
+    RELEASE,
+    RELEASE_RP,
     RawPeer,
     associate_rq,
     store_message,
@@ -303,6 +307,22 @@ def test_connections_without_request_are_bounded(
         assert one_too_many.read_pdu() is None
     for peer in peers:
         peer.close()
+
+
+def test_descriptors_beyond_1024_work(listener: Listener, inbox: Inbox) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, hard), hard))
+    taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    try:
+        with RawPeer(listener.port).associate() as peer:
+            peer.send(store_message(b"z" * 5000) + RELEASE)
+            assert peer.read_status() == 0
+            assert peer.read_pdu() == (RELEASE_RP, bytes(4))
+        wait_until(lambda: inbox.associations()[0].outcome == "released", "the end")
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # -- starting and stopping
