@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from ledger.database import migrate, open_database
@@ -14,6 +15,15 @@ from tests.peers import process
 from tests.peers.dcmtk import dcmtk as run_dcmtk
 from tests.peers.orthanc import Orthanc
 from tests.peers.postgres import Postgres
+
+# A busy machine is no failure, and CI tries the same examples every time.
+settings.register_profile(
+    "here",
+    deadline=None,
+    derandomize=process.in_ci(),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("here")
 
 
 @pytest.fixture
