@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate
 from pydicom.uid import ImplicitVRLittleEndian
 from typer.testing import CliRunner
 
@@ -25,9 +28,18 @@ from tests.service import REPOSITORY, Service
 pytestmark = pytest.mark.peer
 
 
-@pytest.fixture
-def service(tmp_path: Path, orthanc: Orthanc) -> Iterator[Service]:
-    service = Service(tmp_path / "service", pacs_port=orthanc.dicom_port)
+@pytest.fixture(scope="module")
+def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    pacs = Orthanc(tmp_path_factory.mktemp("pacs") / "orthanc", {})
+    pacs.start()
+    yield pacs
+    pacs.close()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, pacs: Orthanc) -> Iterator[Service]:
+    """One service for all of it: bad input must not disturb what comes after it."""
+    service = Service(tmp_path_factory.mktemp("service"), pacs_port=pacs.dicom_port)
     service.start("serve")
     yield service
     service.stop()
@@ -47,8 +59,6 @@ def _as_video() -> Dataset:
     dataset = _radiograph(12)
     dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG2 Main Profile
     dataset["PixelData"].is_undefined_length = True
-    from pydicom.encaps import encapsulate
-
     dataset.PixelData = encapsulate([b"\0\0\1\xb3" * 64])
     return dataset
 
@@ -101,7 +111,7 @@ def test_damaged_object_is_kept_in_quarantine_with_its_reason(
     assert row["code"] == "TRUNCATED"
     assert "again" in str(row["reason"])
     with reading(service.ledger) as session:
-        (stored,) = session.query(ReceivedObject)
+        stored = session.get_one(ReceivedObject, row["id"])
     assert (service.settings.spool_dir / stored.segment).stat().st_size >= stored.size
 
 
@@ -115,30 +125,32 @@ def test_damaged_object_is_kept_in_quarantine_with_its_reason(
     ],
 )
 def test_names_come_back_as_they_were(
-    character_sets: tuple[str, ...], name: str, service: Service, orthanc: Orthanc, tmp_path: Path
+    character_sets: tuple[str, ...], name: str, service: Service, pacs: Orthanc, tmp_path: Path
 ) -> None:
     patient = SamplePatient(patient_name=name, character_set=character_sets)
-    dataset = _radiograph(31, patient=patient)
+    dataset = _radiograph(100 + len(name), patient=patient)
     path = tmp_path / "name.dcm"
     dataset.save_as(path)
     send([path], service.itself, calling_ae_title="TEST")
     uid = str(dataset.StudyInstanceUID)
     assert service.wait_until_settled(uid)["state"] == "done"
-    for instance in orthanc.instances():
-        data = orthanc.http.get(f"/instances/{instance['ID']}/file").content
-        result = tmp_path / "result.dcm"
-        result.write_bytes(data)
-        assert str(dcmread(result).PatientName) == name
+    results = []
+    for instance in pacs.instances():
+        data = pacs.http.get(f"/instances/{instance['ID']}/file").content
+        result = dcmread(io.BytesIO(data))
+        if result.StudyInstanceUID == uid:
+            results.append(str(result.PatientName))
+    assert results == [name, name]
 
 
 def test_model_folder_with_a_wrong_digest_is_reported_and_skipped(
-    orthanc: Orthanc, tmp_path: Path
+    pacs: Orthanc, tmp_path: Path
 ) -> None:
     models = tmp_path / "models"
     shutil.copytree(REPOSITORY / "checkpoints" / "cxr-pneumonia", models / "cxr-pneumonia")
     weights = models / "cxr-pneumonia" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
-    service = Service(tmp_path / "s", pacs_port=orthanc.dicom_port, models_dir=str(models))
+    service = Service(tmp_path / "s", pacs_port=pacs.dicom_port, models_dir=str(models))
     service.start("serve")
     try:
         dataset = _radiograph(41)
@@ -179,8 +191,6 @@ def test_files_that_are_no_images_are_named_one_by_one(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         app, ["analyze", str(folder), *models, "--out", str(tmp_path / "out"), "--json"]
     )
-    import json
-
     rows = {Path(row["input"]).name: row for row in map(json.loads, done.stdout.splitlines())}
     codes = {name: row["refused"] and row["refused"]["code"] for name, row in rows.items()}
     assert codes == {

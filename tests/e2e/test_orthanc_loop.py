@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,8 @@ def _run(*command: str | Path) -> str:
 def test_chest_radiograph_comes_back_with_report_and_heatmap(
     hospital: Hospital, dcmtk: Dcmtk, tmp_path: Path
 ) -> None:
-    source = chest_radiograph(1, consolidation=True)
+    patient = SamplePatient(patient_name="Marked^Person", patient_id="PHI-4711")
+    source = chest_radiograph(1, consolidation=True, patient=patient)
     uid = str(source.StudyInstanceUID)
     port = str(hospital.orthanc.dicom_port)
     dcmtk("storescu", "-aec", "ORTHANC", "127.0.0.1", port, _save(source, tmp_path / "dx.dcm"))
@@ -109,6 +111,9 @@ def test_chest_radiograph_comes_back_with_report_and_heatmap(
     assert shown["state"] == "done"
     assert shown["revisions"][0]["complete_because"]["code"]
 
+    assert "done" in hospital.service.log("serve")
+    assert _no_phi_in(hospital.service.log("serve"))
+
     # Orthanc declares the study stable again, now with the results; nothing starts anew.
     wait_until(lambda: _stable_twice(hospital.orthanc, uid), "the study to be stable again")
     assert hospital.service.report(uid)["revision"] == 1  # type: ignore[index]  # it was shown
@@ -116,9 +121,11 @@ def test_chest_radiograph_comes_back_with_report_and_heatmap(
         assert session.query(ReceivedObject).count() == 1
 
 
-def _pacsight(service: Service, *arguments: str) -> str:
-    import sys
+def _no_phi_in(log: str) -> bool:
+    return not any(secret in log for secret in ("Marked", "Person", "4711", "19700102"))
 
+
+def _pacsight(service: Service, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pacsight", "--config", str(service.config), *arguments],
         capture_output=True,
