@@ -186,4 +186,4 @@ class Prediction:
     findings: tuple[Finding, ...]
     heatmap: Heatmap | None
     seconds: float
-    """Reading, inference and explanation, in seconds."""
+    """Preparation, inference and explanation, in seconds."""
