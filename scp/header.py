@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 
@@ -41,8 +42,8 @@ _PREFIX_BYTES = 132
 
 # What pydicom raises on broken data sets.
 _BROKEN = (
-    ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, RecursionError,
-    TypeError, ValueError, struct.error, zlib.error,
+    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
+    NotImplementedError, RecursionError, TypeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 from contextlib import suppress
 
 import pytest
@@ -50,6 +51,16 @@ def test_damaged_data_sets_raise_nothing_but_coded_errors(syntax: str, seed: int
         for _ in range(chance.randint(1, 6)):
             data[chance.randrange(len(data))] = chance.choice((0, 1, 0x41, 0x80, 0xFF))
         read(bytes(data), syntax)
+
+
+@pytest.mark.parametrize("vr", [b"FD", b"US", b"SQ", b"OB", b"ZZ", b"AT", b"CS"])
+@pytest.mark.parametrize("value", [b"", b"\0", b"\0" * 9, b"\0\1\0", b"\xff" * 12])
+def test_character_set_of_any_type_raises_nothing_but_coded_errors(vr: bytes, value: bytes) -> None:
+    # The one element that pydicom converts while it reads.
+    head = struct.pack("<HH2s", 0x0008, 0x0005, vr)
+    long = vr in (b"SQ", b"OB")
+    length = struct.pack("<HL", 0, len(value)) if long else struct.pack("<H", len(value))
+    read(head + length + value + data_set_bytes(radiograph()), ExplicitVRLittleEndian)
 
 
 @given(st.binary(max_size=300))
