@@ -71,7 +71,7 @@ def _calibration(
 
 
 def _confusion(axes: Axes, answers: Answers, classes: Sequence[str]) -> None:
-    matrix = confusion(answers.truth, answers.predicted, len(classes))
+    matrix = confusion(answers, len(classes))
     axes.imshow(matrix, cmap="Blues")
     for (row, column), count in np.ndenumerate(matrix):
         color = "white" if count > matrix.max() / 2 else "black"

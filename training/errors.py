@@ -16,7 +16,8 @@
         ├── StartWeightsError        the start weights don't fit the network
         ├── OutputExistsError        the checkpoint folder is there already
         ├── TrainingDivergedError    the loss is no longer a number
-        └── NoRecipeError            a model folder doesn't say how its classes are called
+        ├── NoRecipeError            a model folder doesn't say how its classes are called
+        └── GoldenCaseError          a model folder's golden case is missing or damaged
 """
 
 from ledger.errors import PacsightError
@@ -104,3 +105,9 @@ class NoRecipeError(TrainingError):
     """The model folder holds no recipe, so its classes can't be matched with labels."""
 
     code = "MODEL_NO_RECIPE"
+
+
+class GoldenCaseError(TrainingError):
+    """The golden case of a model folder is missing or damaged."""
+
+    code = "MODEL_GOLDEN_CASE"

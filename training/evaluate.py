@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from inference.config import InferenceConfig
 from inference.errors import ImageError
 from inference.model_server import ModelServer
 from inference.reading import read_image
-from inference.registry import ModelPackage
+from inference.registry import ModelPackage, Registry
 from ledger.domain import Finding
 from training.data import Sample, load_samples, of_split
 from training.errors import NoRecipeError, PictureError
@@ -38,7 +39,11 @@ def packaged_recipe(package: ModelPackage) -> Recipe:
 
 
 def evaluate_model(
-    package: ModelPackage, server: ModelServer, data_dir: Path, split: str, progress: Progress
+    package: ModelPackage,
+    config: InferenceConfig,
+    data_dir: Path,
+    split: str,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Run a model over one split of a data folder.
 
@@ -55,7 +60,7 @@ def evaluate_model(
     recipe = packaged_recipe(package)
     classes = recipe.data.classes
     samples = of_split(load_samples(data_dir, recipe.data, recipe.seed), split, classes)
-    answers = collect_answers(recipe, package.manifest.id, server, samples, progress)
+    answers = collect_answers(recipe, package, config, samples, progress)
     return {
         "model": package.manifest.id,
         "version": package.manifest.version,
@@ -66,8 +71,8 @@ def evaluate_model(
 
 def collect_answers(
     recipe: Recipe,
-    model_id: str,
-    server: ModelServer,
+    package: ModelPackage,
+    config: InferenceConfig,
     samples: Sequence[Sample],
     progress: Progress,
 ) -> Answers:
@@ -78,6 +83,8 @@ def collect_answers(
     PictureError
         A picture can't be read; the sentence names it.
     """
+    server = ModelServer(Registry((package,)), config)
+    model_id = package.manifest.id
     scores = np.empty((len(samples), len(recipe.data.classes)))
     predicted = np.empty(len(samples), np.int64)
     with progress.stage("Evaluating", len(samples)) as advance:

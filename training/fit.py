@@ -7,8 +7,9 @@ resumed ends with the same weights as one that was not.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from inference.preprocessing import normalise
 from training.augment import build_augment
 from training.calibrate import calibrated
 from training.errors import TrainingDivergedError
-from training.metrics import Answers, all_figures
+from training.metrics import Answers, point_figures
 from training.progress import Progress
 from training.recipe import Recipe
 from training.resume import ResumeFile
@@ -48,6 +49,7 @@ class Epoch:
     auc: float
     f1: float
     accuracy: float
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Trainer:
         if state is not None:
             history, best_weights = self._restore(state)
             progress.say(f"Resumed after epoch {len(history)}.")
-        while not self._is_finished(history):
+        while not is_finished(history, self.recipe):
             epoch = self._epoch(len(history) + 1, progress)
             history.append(epoch)
             if best_of(history, self.recipe.select.metric) is epoch:
@@ -137,16 +139,8 @@ class Trainer:
         best = best_of(history, self.recipe.select.metric)
         return Fitted(self.average.module, tuple(history), best)
 
-    def _is_finished(self, history: list[Epoch]) -> bool:
-        if len(history) >= self.recipe.schedule.epochs:
-            return True
-        patience = self.recipe.schedule.patience
-        if not patience or not history:
-            return False
-        since = len(history) - best_of(history, self.recipe.select.metric).number
-        return since >= patience
-
     def _epoch(self, number: int, progress: Progress) -> Epoch:
+        started = time.monotonic()
         seed = self.recipe.seed * 1000 + number
         torch.manual_seed(seed)
         augment = build_augment(self.recipe.augment, *self.recipe.input.shape[1:], seed)
@@ -163,7 +157,8 @@ class Trainer:
             raise TrainingDivergedError(
                 f"The loss is no longer a number in epoch {number}; lower schedule.learning_rate."
             )
-        return self._judge(number, mean)
+        epoch = self._judge(number, mean)
+        return replace(epoch, seconds=round(time.monotonic() - started, 1))
 
     def _step(
         self,
@@ -208,7 +203,7 @@ class Trainer:
         truth = self.val.truth
         nobody = np.full(len(truth), "")
         answers = Answers(truth, scores, scores.argmax(axis=1), nobody, nobody)
-        figures = all_figures(answers, len(self.recipe.data.classes))
+        figures = point_figures(answers, len(self.recipe.data.classes))
         log_loss = -np.log(np.maximum(scores[np.arange(len(truth)), truth], 1e-7)).mean()
         shown = {name: round(figures[name], 5) for name in ("auc", "f1", "accuracy")}
         return Epoch(number, round(train_loss, 5), round(float(log_loss), 5), **shown)
@@ -235,10 +230,20 @@ class Trainer:
 
 
 def best_of(history: list[Epoch], metric: str) -> Epoch:
-    """Return the best epoch by `metric`; of equals the later one."""
+    """Return the best epoch by `metric`; of equals the first one."""
     if metric == "log_loss":
-        return min(reversed(history), key=lambda epoch: epoch.log_loss)
-    return max(reversed(history), key=lambda epoch: float(getattr(epoch, metric)))
+        return min(history, key=lambda epoch: epoch.log_loss)
+    return max(history, key=lambda epoch: float(getattr(epoch, metric)))
+
+
+def is_finished(history: list[Epoch], recipe: Recipe) -> bool:
+    """Tell whether all epochs are done, or the last ones brought nothing better."""
+    plan = recipe.schedule
+    if len(history) >= plan.epochs:
+        return True
+    if not plan.patience or not history:
+        return False
+    return len(history) - best_of(history, recipe.select.metric).number >= plan.patience
 
 
 def network_logits(

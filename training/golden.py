@@ -16,10 +16,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from inference.reading import read_image
 from inference.source_image import SourceImage
+from training.errors import GoldenCaseError
 
 GOLDEN_NAME = "golden.json"
 TOLERANCE = 0.005
@@ -62,6 +63,23 @@ def wave_pattern(seed: int, rows: int, columns: int) -> NDArray[np.uint8]:
         total += np.cos(2.0 * math.pi * (frequency * along + phase)) / frequency
     low, high = total.min(), total.max()
     return np.asarray(np.round(255.0 * (total - low) / (high - low)), np.uint8)
+
+
+def read_golden(folder: Path) -> GoldenCase:
+    """Read ``golden.json``.
+
+    Raises
+    ------
+    GoldenCaseError
+        It is missing or can't be read.
+    """
+    try:
+        text = (folder / GOLDEN_NAME).read_text(encoding="utf-8")
+        return GoldenCase.model_validate_json(text)
+    except FileNotFoundError as error:
+        raise GoldenCaseError(f"{GOLDEN_NAME} is missing.") from error
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise GoldenCaseError(f"{GOLDEN_NAME} can't be read.") from error
 
 
 def write_golden(folder: Path, case: GoldenCase) -> None:

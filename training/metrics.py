@@ -1,6 +1,7 @@
 """How good a classifier is: figures with bootstrap 95 % intervals.
 
-Pictures of one group (patient) are drawn together, so the intervals are honest about groups.
+Pictures of one group (patient) are drawn together, so the intervals are honest about groups. A draw
+is a row of weights (how often each picture was drawn), and all draws are computed at once.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 RESAMPLES = 1000
 BINS = 10
 
-Figures = dict[str, float]
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,77 +67,133 @@ def evaluate_answers(answers: Answers, classes: Sequence[str], *, seed: int = 0)
         ``confusion_matrix`` ({classes, rows}; a row is a true class, a column a reported one).
         A figure that can't be computed (AUC with one class only) is None.
     """
-    draws = _draws(answers.groups, seed)
-    figures = [all_figures(answers.at(rows), len(classes)) for rows in draws]
-    point = all_figures(answers, len(classes))
-    with_ci = {name: _with_interval(name, point, figures) for name in point}
+    overall, by_class = _with_intervals(answers, len(classes), seed)
+    per_source: dict[str, Mapping[str, Any]] = {}
+    for source in sorted(set(answers.sources.tolist()) - {""}):
+        part = answers.at(np.flatnonzero(answers.sources == source))
+        figures, _ = _with_intervals(part, len(classes), seed)
+        shown = {name: figures[name] for name in ("accuracy", "f1", "auc")}
+        per_source[source] = {"n": len(part.truth), **shown}
     return {
         "n": len(answers.truth),
-        "metrics": {name: value for name, value in with_ci.items() if "/" not in name},
+        "metrics": overall,
         "per_class": {
-            name: {
-                "n": int((answers.truth == index).sum()),
-                **{
-                    key.split("/")[1]: value
-                    for key, value in with_ci.items()
-                    if key.startswith(f"{index}/")
-                },
-            }
+            name: {"n": int((answers.truth == index).sum()), **by_class[index]}
             for index, name in enumerate(classes)
         },
-        "per_source": _per_source(answers, len(classes), seed),
+        "per_source": per_source,
         "confusion_matrix": {
             "classes": list(classes),
-            "rows": confusion(answers.truth, answers.predicted, len(classes)).tolist(),
+            "rows": confusion(answers, len(classes)).tolist(),
         },
     }
 
 
-def all_figures(answers: Answers, classes: int) -> Figures:
-    """Return every figure by name; ``"<class>/<name>"`` for one class alone. NaN: undefined."""
-    matrix = confusion(answers.truth, answers.predicted, classes).astype(np.float64)
-    hits, true, reported = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    precision, recall = _ratio(hits, reported), _ratio(hits, true)
-    f1 = _ratio(2 * hits, true + reported)
-    auc = np.array([one_class_auc(answers, index) for index in range(classes)])
-    mean = _second if classes == 2 else _mean
-    figures = {
-        "accuracy": float(hits.sum() / matrix.sum()),
-        "balanced_accuracy": _mean(recall),
-        "precision": mean(precision),
-        "recall": mean(recall),
-        "f1": mean(f1),
-        "auc": mean(auc),
-        "calibration_error": calibration_error(answers),
-    }
-    if classes == 2:
-        figures["specificity"] = float(recall[0])
-    for index in range(classes):
-        figures[f"{index}/precision"] = float(precision[index])
-        figures[f"{index}/recall"] = float(recall[index])
-        figures[f"{index}/f1"] = float(f1[index])
-        figures[f"{index}/auc"] = float(auc[index])
-    return figures
+def point_figures(answers: Answers, classes: int) -> dict[str, float]:
+    """Return every overall figure, without intervals. NaN: undefined."""
+    once = np.ones((1, len(answers.truth)))
+    return {name: float(values[0]) for name, values in _overall(answers, classes, once).items()}
 
 
-def confusion(
-    truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
+def confusion(answers: Answers, classes: int) -> NDArray[np.int64]:
     """Return counts [true class, reported class]."""
-    counts = np.bincount(truth * classes + predicted, minlength=classes * classes)
-    return counts.reshape(classes, classes)
+    cells = answers.truth * classes + answers.predicted
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
 def one_class_auc(answers: Answers, index: int) -> float:
     """Return the area under the ROC curve of one class against the rest; NaN if one is absent."""
-    truth = answers.truth == index
-    if truth.all() or not truth.any():
-        return float("nan")
-    return float(roc_auc_score(truth, answers.scores[:, index]))
+    return float(_auc(answers, index, np.ones((1, len(answers.truth))))[0])
 
 
-def calibration_error(answers: Answers) -> float:
-    """Return the expected calibration error in ten equal bins of probability.
+def _with_intervals(
+    answers: Answers, classes: int, seed: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the overall figures and those of each class, each with its interval."""
+    weights = _draws(answers.groups, seed)
+    overall = {
+        name: _interval(values) for name, values in _overall(answers, classes, weights).items()
+    }
+    figures = _each_class(answers, classes, weights)
+    by_class = [
+        {name: _interval(values[:, index]) for name, values in figures.items()}
+        for index in range(classes)
+    ]
+    return overall, by_class
+
+
+def _draws(groups: NDArray[np.str_], seed: int) -> Values:
+    """Return how often each picture counts, [1 + RESAMPLES, N]; in row 0 each counts once."""
+    _, member_of = np.unique(groups, return_inverse=True)
+    count = int(member_of.max()) + 1
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(count, np.full(count, 1.0 / count), size=RESAMPLES)
+    once = np.ones((1, len(groups)))
+    return np.concatenate([once, drawn[:, member_of].astype(np.float64)])
+
+
+def _interval(values: Values) -> dict[str, Any]:
+    """Return the figure (row 0) with the percentiles of the draws in which it is defined."""
+    defined = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]) or not defined.size:
+        return {"value": None, "ci95": None}
+    low, high = np.percentile(defined, (2.5, 97.5))
+    return {
+        "value": round(float(values[0]), 4),
+        "ci95": [round(float(low), 4), round(float(high), 4)],
+    }
+
+
+def _overall(answers: Answers, classes: int, weights: Values) -> dict[str, Values]:
+    """Return the figures over all classes, each [R]."""
+    each = _each_class(answers, classes, weights)
+    right = (answers.truth == answers.predicted).astype(np.float64)
+    # Of two classes the second is the finding; of more, all count alike.
+    chosen = {
+        name: values[:, 1] if classes == 2 else values.mean(axis=1) for name, values in each.items()
+    }
+    figures = {
+        "accuracy": weights @ right / weights.sum(axis=1),
+        "balanced_accuracy": each["recall"].mean(axis=1),
+        **chosen,
+        "calibration_error": _calibration_error(answers, weights),
+    }
+    if classes == 2:
+        figures["specificity"] = each["recall"][:, 0]
+    return figures
+
+
+def _each_class(answers: Answers, classes: int, weights: Values) -> dict[str, Values]:
+    """Return the figures of each class, each [R, K]."""
+    true = (answers.truth[:, np.newaxis] == np.arange(classes)).astype(np.float64)
+    reported = (answers.predicted[:, np.newaxis] == np.arange(classes)).astype(np.float64)
+    hits = weights @ (true * reported)
+    trues, reports = weights @ true, weights @ reported
+    return {
+        "precision": _ratio(hits, reports),
+        "recall": _ratio(hits, trues),
+        "f1": _ratio(2 * hits, trues + reports),
+        "auc": np.stack([_auc(answers, index, weights) for index in range(classes)], axis=1),
+    }
+
+
+def _auc(answers: Answers, index: int, weights: Values) -> Values:
+    """Return the Mann-Whitney statistic of one class against the rest, [R]; ties count half."""
+    order = np.argsort(answers.scores[:, index], kind="stable")
+    sorted_scores = answers.scores[order, index]
+    is_new = np.concatenate([[True], sorted_scores[1:] != sorted_scores[:-1]])
+    starts = np.flatnonzero(is_new)
+    truth = (answers.truth == index)[order]
+    positive = np.add.reduceat(weights[:, order] * truth, starts, axis=1)
+    negative = np.add.reduceat(weights[:, order] * ~truth, starts, axis=1)
+    below = negative.cumsum(axis=1) - negative / 2
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    won = (positive * below).sum(axis=1)
+    return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+
+
+def _calibration_error(answers: Answers, weights: Values) -> Values:
+    """Return the expected calibration error in ten equal bins of probability, [R].
 
     Of the second class's probability for two classes, of the highest one for more.
     """
@@ -146,54 +202,10 @@ def calibration_error(answers: Answers) -> float:
     else:
         stated, right = answers.scores.max(axis=1), answers.scores.argmax(axis=1) == answers.truth
     bins = np.minimum((stated * BINS).astype(np.intp), BINS - 1)
-    weight = np.bincount(bins, minlength=BINS)
-    gap = np.bincount(bins, stated, BINS) - np.bincount(bins, right.astype(np.float64), BINS)
-    return float(np.abs(gap).sum() / weight.sum())
+    gaps = (stated - right)[:, np.newaxis] * (bins[:, np.newaxis] == np.arange(BINS))
+    return np.asarray(np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1))
 
 
-def _draws(groups: NDArray[np.str_], seed: int) -> list[NDArray[np.intp]]:
-    """Return bootstrap draws of whole groups, each as row numbers."""
-    generator = np.random.default_rng(seed)
-    _, member_of = np.unique(groups, return_inverse=True)
-    rows_of = np.split(np.argsort(member_of, kind="stable"), np.cumsum(np.bincount(member_of))[:-1])
-    count = len(rows_of)
-    return [
-        np.concatenate([rows_of[index] for index in generator.integers(0, count, count)])
-        for _ in range(RESAMPLES)
-    ]
-
-
-def _with_interval(name: str, point: Figures, draws: Sequence[Figures]) -> dict[str, Any]:
-    values = np.array([draw[name] for draw in draws])
-    values = values[np.isfinite(values)]
-    if not np.isfinite(point[name]) or not values.size:
-        return {"value": None, "ci95": None}
-    low, high = np.percentile(values, (2.5, 97.5))
-    return {"value": round(point[name], 4), "ci95": [round(float(low), 4), round(float(high), 4)]}
-
-
-def _per_source(answers: Answers, classes: int, seed: int) -> dict[str, Mapping[str, Any]]:
-    result: dict[str, Mapping[str, Any]] = {}
-    for source in sorted(set(answers.sources.tolist()) - {""}):
-        part = answers.at(np.flatnonzero(answers.sources == source))
-        draws = [all_figures(part.at(rows), classes) for rows in _draws(part.groups, seed)]
-        point = all_figures(part, classes)
-        names = ("accuracy", "f1", "auc")
-        result[source] = {
-            "n": len(part.truth),
-            **{name: _with_interval(name, point, draws) for name in names},
-        }
-    return result
-
-
-def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ratio(above: Values, below: Values) -> Values:
     """Divide; 0 where there is nothing to divide by, as scikit-learn's ``zero_division=0``."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-
-
-def _second(values: NDArray[np.float64]) -> float:
-    return float(values[1])
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean())

@@ -74,6 +74,7 @@ def write_model(
         Operating threshold by class.
     """
     digest = save_weights(network, folder / WEIGHTS_NAME)
+    (folder / WEIGHTS_NAME).chmod(0o644)  # safetensors makes it readable to its owner only
     report = recipe.report
     layer = head_layer(recipe.network.name)
     manifest = Manifest(

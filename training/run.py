@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import platform
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 
 from inference.config import InferenceConfig
-from inference.model_server import ModelServer
+from inference.manifest import Calibration
 from inference.networks import build_network
-from inference.registry import Registry, load_model
+from inference.registry import load_model
 from inference.weights import sha256_of
 from training.calibrate import calibrated, choose_threshold, fit_calibration
 from training.canvases import load_canvases
@@ -68,7 +69,6 @@ def train_checkpoint(request: Request, progress: Progress) -> Path:
     TrainingError
         One of its kinds.
     """
-    started = time.monotonic()
     recipe = load_recipe(request.recipe, epochs=request.epochs)
     folder = target_folder(request.out, recipe.id)
     _check_start_weights(recipe, request.start_weights)
@@ -87,7 +87,6 @@ def train_checkpoint(request: Request, progress: Progress) -> Path:
     resume = ResumeFile.beside(folder, _fingerprint(recipe, digest, request.start_weights))
     fitted = Trainer(network, recipe, pictures[0], pictures[1], resume).fit(progress)
     how = _how(request, recipe, digest, (train, val), fitted)
-    how["seconds"] = round(time.monotonic() - started)
     with written_at_once(folder) as draft:
         _write(draft, recipe, fitted, (val, pictures[1]), how, progress)
     resume.remove()
@@ -121,32 +120,18 @@ def _write(
     progress: Progress,
 ) -> None:
     """Fill the folder: model, golden case, figures through the serving path, curves, card."""
-    samples, pictures = val
     stored = half_precision(fitted.network)
-    logits = network_logits(stored.float(), pictures, recipe)
-    with_bias = recipe.select.calibration == "temperature-and-bias"
-    calibration = fit_calibration(logits, pictures.truth, with_bias=with_bias)
-    probabilities = calibrated(logits, calibration)
-    thresholds = {
-        name: choose_threshold(
-            probabilities[:, index],
-            pictures.truth == index,
-            metric=recipe.select.threshold,
-            resamples=recipe.select.resamples,
-            seed=recipe.seed,
-        )
-        for index, name in enumerate(recipe.data.classes)
-        if name in recipe.reported_classes
-    }
-    write_model(draft, recipe, stored.half(), calibration, thresholds)
+    calibration, thresholds = _decide(recipe, stored, val[1])
+    write_model(draft, recipe, stored, calibration, thresholds)
     package = load_model(draft)
-    golden = golden_probabilities(package, recipe.seed, *GOLDEN_SIDES)
+    with TemporaryDirectory() as cache:  # the network is converted once for both
+        config = InferenceConfig(backend="openvino", cache_dir=Path(cache))
+        golden = golden_probabilities(package, config, recipe.seed, *GOLDEN_SIDES)
+        answers = collect_answers(recipe, package, config, val[0], progress)
     rows, columns = GOLDEN_SIDES
     write_golden(
         draft, GoldenCase(seed=recipe.seed, rows=rows, columns=columns, probabilities=golden)
     )
-    server = ModelServer(Registry((package,)), InferenceConfig(backend="openvino"))
-    answers = collect_answers(recipe, recipe.id, server, samples, progress)
     record = {
         "model": recipe.id,
         "version": recipe.version,
@@ -161,7 +146,32 @@ def _write(
     write_card(draft, package.manifest, recipe, record)
     failed = [check for check in verify_folder(draft) if not check.is_passed]
     if failed:
-        raise TrainingError(f"The checkpoint doesn't verify: {failed[0].name}, {failed[0].detail}")
+        raise TrainingError(f"The checkpoint doesn't verify: {failed[0].name}, {failed[0].detail}.")
+
+
+def _decide(
+    recipe: Recipe, stored: torch.nn.Module, pictures: Pictures
+) -> tuple[Calibration, dict[str, float]]:
+    """Return calibration and the threshold of each reported class, chosen on `pictures`.
+
+    The float16 weights of `stored` are computed with in float32, as serving does.
+    """
+    logits = network_logits(copy.deepcopy(stored).float(), pictures, recipe)
+    with_bias = recipe.select.calibration == "temperature-and-bias"
+    calibration = fit_calibration(logits, pictures.truth, with_bias=with_bias)
+    probabilities = calibrated(logits, calibration)
+    thresholds = {
+        name: choose_threshold(
+            probabilities[:, index],
+            pictures.truth == index,
+            metric=recipe.select.threshold,
+            resamples=recipe.select.resamples,
+            seed=recipe.seed,
+        )
+        for index, name in enumerate(recipe.data.classes)
+        if name in recipe.reported_classes
+    }
+    return calibration, thresholds
 
 
 def _how(
@@ -172,7 +182,9 @@ def _how(
     fitted: Fitted,
 ) -> dict[str, Any]:
     """Return all that is needed to train the same again. Folders are named, not located."""
-    command = ["pacsight train", request.recipe.as_posix(), "--data", request.data.name]
+    recipe_path = request.recipe
+    shown = recipe_path.name if recipe_path.is_absolute() else recipe_path.as_posix()
+    command = ["pacsight train", shown, "--data", request.data.name]
     command += ["--out", request.out.name]
     if request.start_weights is not None:
         command += ["--start-weights", request.start_weights.name]
@@ -198,6 +210,7 @@ def _how(
             p.numel() for p in fitted.network.parameters() if p.requires_grad
         ),
         "best_epoch": fitted.best.number,
+        "seconds": round(sum(epoch.seconds for epoch in fitted.history)),
         "history": [asdict(epoch) for epoch in fitted.history],
         "libraries": {name: version(name) for name in LIBRARIES},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

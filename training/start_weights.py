@@ -63,7 +63,7 @@ def _last_layer(network: torch.nn.Module) -> torch.nn.Module:
 
 def _load_folded(network: torch.nn.Module, path: Path) -> None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in file.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise StartWeightsError(f"{path.name} is not a readable .npz file.") from error

@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from pydantic import ValidationError
 
 from inference.backends.openvino_backend import OpenVinoBackend
 from inference.backends.torch_backend import TorchBackend
@@ -17,7 +17,8 @@ from inference.errors import InferenceError
 from inference.model_server import ModelServer
 from inference.preprocessing import prepare
 from inference.registry import ModelPackage, Registry, load_model
-from training.golden import GOLDEN_NAME, GoldenCase, golden_picture
+from training.errors import GoldenCaseError
+from training.golden import golden_picture, read_golden
 
 PARITY = 1e-2
 """Largest difference of a logit between OpenVINO and torch; seen: under 1e-4."""
@@ -34,52 +35,45 @@ class Check:
     detail: str
 
 
-def verify_folder(folder: Path, *, has_record: bool = True) -> tuple[Check, ...]:
-    """Check a model folder; a check that can't be made because an earlier one failed is left out.
-
-    Parameters
-    ----------
-    folder
-        ``checkpoints/<id>``.
-    has_record
-        Whether card and metrics must be there; not yet while the folder is being written.
-    """
+def verify_folder(folder: Path) -> tuple[Check, ...]:
+    """Check a model folder; checks that an earlier failure makes impossible are left out."""
     try:
         package = load_model(folder)
     except InferenceError as error:
         return (Check("manifest and digest", False, f"{error.code}: {error}"),)
     digest = package.manifest.weights.sha256[:12]
-    checks = [Check("manifest and digest", True, f"{package.manifest.version}, sha256 {digest}…")]
-    if has_record:
-        checks.append(_record(folder))
-    checks.extend(_guarded("network", lambda: _network(package)))
-    if checks[-1].is_passed:
-        checks.extend(_guarded("golden case", lambda: _golden(package)))
+    seen = f"{package.manifest.version}, sha256 {digest}…"
+    checks = [Check("manifest and digest", True, seen), check_record(folder)]
+    with TemporaryDirectory() as cache:  # the network is converted once for both
+        config = InferenceConfig(backend="openvino", cache_dir=Path(cache))
+        checks.extend(_guarded("network", lambda: _network(package, config)))
+        if checks[-1].is_passed:
+            checks.extend(_guarded("golden case", lambda: _golden(package, config)))
     return tuple(checks)
 
 
 def _guarded(name: str, check: Callable[[], Iterator[Check]]) -> list[Check]:
     try:
         return list(check())
-    except InferenceError as error:
+    except (InferenceError, GoldenCaseError) as error:
         return [Check(name, False, f"{error.code}: {error}")]
 
 
-def _record(folder: Path) -> Check:
+def check_record(folder: Path) -> Check:
+    """Check that people find a card and programs find figures."""
     missing = [name for name in (CARD_NAME, METRICS_NAME) if not (folder / name).is_file()]
     if missing:
-        return Check("card and metrics", False, f"{' and '.join(missing)} missing.")
+        return Check("card and metrics", False, f"{' and '.join(missing)} missing")
     try:
         json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return Check("card and metrics", False, f"{METRICS_NAME} is not valid JSON.")
+        return Check("card and metrics", False, f"{METRICS_NAME} is not valid JSON")
     return Check("card and metrics", True, "there")
 
 
-def _network(package: ModelPackage) -> Iterator[Check]:
+def _network(package: ModelPackage, config: InferenceConfig) -> Iterator[Check]:
     """Fake tensors in, logits and feature map out, the same from both engines."""
     shape = package.manifest.input.shape
-    config = InferenceConfig()
     engines = (TorchBackend(package, config), OpenVinoBackend(package, config))
     batch = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     batch[0] = prepare(golden_picture(1, *shape[1:]).array, package.manifest.input)
@@ -96,19 +90,11 @@ def _network(package: ModelPackage) -> Iterator[Check]:
     )
 
 
-def _golden(package: ModelPackage) -> Iterator[Check]:
-    try:
-        text = (package.folder / GOLDEN_NAME).read_text(encoding="utf-8")
-        case = GoldenCase.model_validate_json(text)
-    except FileNotFoundError:
-        yield Check("golden case", False, f"{GOLDEN_NAME} is missing.")
-        return
-    except (OSError, UnicodeDecodeError, ValidationError):
-        yield Check("golden case", False, f"{GOLDEN_NAME} can't be read.")
-        return
-    seen = golden_probabilities(package, case.seed, case.rows, case.columns)
+def _golden(package: ModelPackage, config: InferenceConfig) -> Iterator[Check]:
+    case = read_golden(package.folder)
+    seen = golden_probabilities(package, config, case.seed, case.rows, case.columns)
     if seen.keys() != case.probabilities.keys():
-        yield Check("golden case", False, f"its labels are not {', '.join(seen)}.")
+        yield Check("golden case", False, f"its labels are not {', '.join(seen)}")
         return
     difference = max(abs(seen[label] - case.probabilities[label]) for label in seen)
     yield Check(
@@ -117,9 +103,9 @@ def _golden(package: ModelPackage) -> Iterator[Check]:
 
 
 def golden_probabilities(
-    package: ModelPackage, seed: int, rows: int, columns: int
+    package: ModelPackage, config: InferenceConfig, seed: int, rows: int, columns: int
 ) -> dict[str, float]:
     """Return the model's answer to the generated picture, by label."""
-    server = ModelServer(Registry((package,)), InferenceConfig(backend="openvino"))
+    server = ModelServer(Registry((package,)), config)
     prediction = server.predict(package.manifest.id, golden_picture(seed, rows, columns))
     return {finding.label: finding.probability for finding in prediction.findings}

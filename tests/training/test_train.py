@@ -1,0 +1,243 @@
+"""Training through the command line: what comes out, and what happens when it is stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from inference.networks import build_network
+from tests.training.conftest import QUICK, START_WEIGHTS, Cli
+from tests.training.factories import recipe_values, write_data, write_recipe
+from training.canvases import load_canvases
+from training.data import load_samples, of_split
+from training.errors import OutputExistsError
+from training.fit import Epoch, Fitted, Pictures, Trainer, is_finished
+from training.package import written_at_once
+from training.progress import Silent
+from training.recipe import Recipe, load_recipe
+from training.resume import ResumeFile
+from training.start_weights import load_start_weights, zero_last_layer
+
+
+def test_training_learns_and_writes_a_whole_checkpoint(models_dir: Path) -> None:
+    folder = models_dir / "spots"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "MODEL_CARD.md",
+        "curves.png",
+        "golden.json",
+        "manifest.yaml",
+        "metrics.json",
+        "recipe.yaml",
+        "weights.safetensors",
+    }
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["n"] == 12
+    assert record["metrics"]["accuracy"]["value"] > 0.9
+    assert record["how"]["pictures"]["train"] == {"plain": 20, "spot": 20}
+    assert record["how"]["command"].startswith("pacsight train spots.yaml --data data")
+    assert [path.name for path in models_dir.iterdir()] == ["spots"]
+
+
+def test_evaluation_reproduces_the_recorded_figures(
+    cli: Cli, models_dir: Path, data_dir: Path
+) -> None:
+    outcome = cli(
+        "models", "evaluate", "spots", "--models", models_dir, "--data", data_dir, "--json"
+    )
+    assert outcome.status == 0
+    result = json.loads(outcome.out)
+    record = json.loads((models_dir / "spots" / "metrics.json").read_text())
+    assert result == {key: record[key] for key in result}
+    assert set(result) == {
+        "model",
+        "version",
+        "split",
+        "n",
+        "metrics",
+        "per_class",
+        "per_source",
+        "confusion_matrix",
+    }
+
+
+def test_evaluation_prints_tables_for_people(cli: Cli, models_dir: Path, data_dir: Path) -> None:
+    outcome = cli("models", "evaluate", "spots", "--models", models_dir, "--data", data_dir)
+    assert outcome.status == 0
+    assert "spots 0.1.0: 12 pictures of val" in outcome.out
+    assert "specificity" in outcome.out
+
+
+def test_evaluation_of_an_absent_split_is_refused(
+    cli: Cli, models_dir: Path, data_dir: Path
+) -> None:
+    arguments = ["--models", models_dir, "--data", data_dir, "--split", "test"]
+    outcome = cli("models", "evaluate", "spots", *arguments)
+    assert outcome.status == 1
+    assert outcome.err == "DATA_SPLIT: labels.csv has no pictures of split 'test'.\n"
+
+
+def test_three_classes_become_a_softmax_with_a_finding_each(cli: Cli, tmp_path: Path) -> None:
+    classes = ("plain", "dull", "spot")
+    data = write_data(tmp_path / "data", count=24, classes=classes)
+    values = recipe_values(classes)
+    values["schedule"]["epochs"] = 1
+    recipe = write_recipe(tmp_path / "recipe.yaml", values)
+    outcome = cli("train", recipe, "--data", data, "--out", tmp_path / "spots", *QUICK)
+    assert outcome.status == 0, outcome.err
+    manifest = yaml.safe_load((tmp_path / "spots" / "manifest.yaml").read_text())
+    assert manifest["activation"] == "softmax"
+    assert [(o["label"], o["channel"]) for o in manifest["outputs"]] == [
+        ("Plain", 0),
+        ("Dull", 1),
+        ("Spot", 2),
+    ]
+    record = json.loads((tmp_path / "spots" / "metrics.json").read_text())
+    assert sum(map(sum, record["confusion_matrix"]["rows"])) == 12
+
+
+def test_existing_checkpoint_is_never_overwritten(
+    cli: Cli, models_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    before = (models_dir / "spots" / "manifest.yaml").read_bytes()
+    recipe = write_recipe(tmp_path / "recipe.yaml", recipe_values())
+    outcome = cli("train", recipe, "--data", data_dir, "--out", models_dir)
+    assert outcome.status == 1
+    assert outcome.err.startswith("OUTPUT_EXISTS: ")
+    assert (models_dir / "spots" / "manifest.yaml").read_bytes() == before
+
+
+def test_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def stop_in_the_middle() -> None:
+        with written_at_once(tmp_path / "model") as draft:
+            (draft / "manifest.yaml").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stop_in_the_middle()
+    assert list(tmp_path.iterdir()) == []
+    with written_at_once(tmp_path / "model") as draft:
+        (draft / "manifest.yaml").write_text("whole")
+        assert not (tmp_path / "model").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(OutputExistsError), written_at_once(tmp_path / "model"):
+        pass
+
+
+class StopsAfter(Silent):
+    """Behaves like Ctrl-C after an epoch, and notes what was said."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        if text.startswith(f"Epoch {self.epoch}/"):
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[object]:  # type: ignore[override]
+        with super().stage(name, total) as advance:
+            yield advance
+
+
+def small_trainer(data_dir: Path, folder: Path, **schedule: float) -> Trainer:
+    values = recipe_values()
+    values["schedule"] |= {"epochs": 3, **schedule}
+    recipe = load_recipe(write_recipe(folder / "recipe.yaml", values))
+    samples = load_samples(data_dir, recipe.data, recipe.seed)
+    parts = [pictures(of_split(samples, s, recipe.data.classes), recipe) for s in ("train", "val")]
+    network = build_network(recipe.network_ref, recipe.input)
+    load_start_weights(network, START_WEIGHTS)
+    zero_last_layer(network)
+    return Trainer(network, recipe, *parts, ResumeFile.beside(folder / "spots", "f" * 64))
+
+
+def pictures(samples: tuple[object, ...], recipe: Recipe) -> Pictures:
+    canvases = load_canvases(samples, recipe.input, Silent())  # type: ignore[arg-type]
+    return Pictures(canvases, np.array([s.label for s in samples], np.int64))  # type: ignore[attr-defined]
+
+
+def same_weights(first: Fitted, second: Fitted) -> bool:
+    left, right = first.network.state_dict(), second.network.state_dict()
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_stopped_training_resumes_to_the_same_weights(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "once").mkdir()
+    (tmp_path / "twice").mkdir()
+    whole = small_trainer(data_dir, tmp_path / "once").fit(Silent())
+    with pytest.raises(KeyboardInterrupt):
+        small_trainer(data_dir, tmp_path / "twice").fit(StopsAfter(1))
+    listener = StopsAfter(0)
+    resumed = small_trainer(data_dir, tmp_path / "twice").fit(listener)
+    assert listener.said[0] == "Resumed after epoch 1."
+    assert resumed.history == whole.history
+    assert same_weights(resumed, whole)
+
+
+def test_damaged_resume_file_starts_anew(data_dir: Path, tmp_path: Path) -> None:
+    trainer = small_trainer(data_dir, tmp_path, epochs=1)
+    trainer.resume.path.write_bytes(b"PK\x03\x04 not a state")
+    assert len(trainer.fit(Silent()).history) == 1
+
+
+@pytest.mark.parametrize(
+    ("log_losses", "patience", "finished"),
+    [
+        ([], 2, False),
+        ([0.5, 0.4], 2, False),
+        ([0.4, 0.5], 2, False),
+        ([0.4, 0.5, 0.4], 2, True),
+        ([0.4, 0.5, 0.3], 2, False),
+        ([0.4, 0.5, 0.6, 0.7], 0, False),
+        ([0.9, 0.8, 0.7, 0.6, 0.5], 2, True),
+    ],
+)
+def test_training_ends_after_all_epochs_or_when_it_gets_no_better(
+    tmp_path: Path, log_losses: list[float], patience: int, finished: bool
+) -> None:
+    values = recipe_values()
+    values["schedule"] |= {"epochs": 5, "patience": patience}
+    recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", values))
+    history = [Epoch(n, 0.0, loss, 0.0, 0.0, 0.0) for n, loss in enumerate(log_losses, 1)]
+    assert is_finished(history, recipe) is finished
+
+
+def test_frozen_parameters_and_statistics_stay_as_they_start(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    values = recipe_values()
+    values["network"] |= {"batch_norm": "frozen", "freeze": ["conv_stem.", "blocks.0."]}
+    values["schedule"]["epochs"] = 1
+    recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", values))
+    samples = load_samples(data_dir, recipe.data, recipe.seed)
+    parts = [pictures(of_split(samples, s, recipe.data.classes), recipe) for s in ("train", "val")]
+    network = build_network(recipe.network_ref, recipe.input)
+    load_start_weights(network, START_WEIGHTS)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    Trainer(network, recipe, *parts, ResumeFile.beside(tmp_path / "spots", "0" * 64)).fit(Silent())
+    after = network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not any(name.startswith(("conv_stem.", "blocks.0.")) for name in changed)
+    assert not any("running_" in name for name in changed)
+    assert {"conv_head.weight", "classifier.weight"} <= changed
+
+
+def test_diverging_training_says_so(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
+    values = recipe_values()
+    values["schedule"] |= {"learning_rate": 1e30, "epochs": 1}
+    recipe = write_recipe(tmp_path / "recipe.yaml", values)
+    outcome = cli("train", recipe, "--data", data_dir, "--out", tmp_path / "out", *QUICK)
+    assert outcome.status == 1
+    assert "TRAINING_DIVERGED: " in outcome.err
+    assert "lower schedule.learning_rate" in outcome.err
+    assert not (tmp_path / "out" / "spots").exists()
