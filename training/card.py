@@ -17,7 +17,7 @@ _THRESHOLD_WORDS = {
 }
 _CALIBRATION_WORDS = {
     "temperature": "a temperature",
-    "temperature-and-bias": "a temperature and a bias (Platt scaling)",
+    "temperature-and-bias": "Platt scaling: a temperature and a bias",
 }
 
 
@@ -76,8 +76,13 @@ def _figures(record: Mapping[str, Any]) -> str:
         f"| {name.replace('_', ' ')} | {_figure(figure)} |"
         for name, figure in record["metrics"].items()
     ]
+    perfect = any(figure["ci95"] == [1.0, 1.0] for figure in record["metrics"].values())
     title = f"## Figures on {record['n']} validation pictures, with 95 % bootstrap intervals"
-    return "\n".join([title, "", "| | |", "|---|---|", *rows])
+    note = (
+        "Where no picture was wrong the bootstrap sees no doubt; with n pictures of the class in "
+        "question the true figure may still be as low as about 1 - 3/n (the rule of three)."
+    )
+    return "\n".join([title, "", "| | |", "|---|---|", *rows, *(["", note] if perfect else [])])
 
 
 def _figure(figure: Mapping[str, Any]) -> str:
@@ -110,11 +115,12 @@ def _counts(record: Mapping[str, Any]) -> str:
 
 def _training(recipe: Recipe, record: Mapping[str, Any]) -> str:
     how = record["how"]
+    took = f" in {how['seconds'] / 60:.0f} minutes" if how["seconds"] else ""
     lines = [
         "## Training",
         "",
-        f"Seed {how['seed']}, {len(how['history'])} epochs, {how['seconds'] / 60:.0f} minutes on "
-        f"{how['machine']}. `recipe.yaml` here is the recipe; data sha256 "
+        f"Seed {how['seed']}, {len(how['history'])} epochs{took} on {how['machine']}. "
+        "`recipe.yaml` here is the recipe; data sha256 "
         f"`{how['data_sha256'][:16]}…`.",
         "",
         f"    {how['command']}",

@@ -210,7 +210,7 @@ def _how(
             p.numel() for p in fitted.network.parameters() if p.requires_grad
         ),
         "best_epoch": fitted.best.number,
-        "seconds": round(sum(epoch.seconds for epoch in fitted.history)),
+        "seconds": round(sum(epoch.seconds for epoch in fitted.history)) or None,
         "history": [asdict(epoch) for epoch in fitted.history],
         "libraries": {name: version(name) for name in LIBRARIES},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
