@@ -27,6 +27,7 @@ from dicom_out.uids import is_valid_uid
 _BY_VALUE_TYPE = "sr-document-content"
 """The table has no conditions, and what this module requires depends on each item's value type."""
 
+_IDENTIFYING = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
 
@@ -78,7 +79,8 @@ def _read(item: ResultObject) -> Dataset:
 
 def _check_uids(ds: Dataset, sources: Sequence[Dataset], identity: Dataset) -> None:
     """Check the form of every UID but the source's own: those lead to it, right or wrong."""
-    given = {value for header in (*sources, identity) for _, value in _uids(header)}
+    given = {value for _, value in _uids(identity)}
+    given |= {str(source[keyword].value) for source in sources for keyword in _IDENTIFYING}
     for keyword, value in _uids(ds):
         if value and value not in given and not is_valid_uid(value):
             _fail("UID_INVALID", f"{keyword} is no UID.")

@@ -16,9 +16,11 @@ from functools import lru_cache
 from highdicom._standard_utils import get_module_attribute_map
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.charset import python_encoding
+from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import validate_value
 
 UTF_8 = "ISO_IR 192"
 """Defined term of Unicode in UTF-8, PS3.3 section C.12.1.1.2."""
@@ -45,6 +47,11 @@ REQUIRED = (
 )
 """Type 2: present in every result, empty where the source has none (PS3.3 C.7.1.1, C.7.2.1)."""
 
+_FORMAL = {"AS", "CS", "DA", "DS", "DT", "IS", "TM"}
+"""Value representations with a form that readers rely on (PS3.5 table 6.2-1)."""
+
+_OLD_SEPARATORS = {"DA": ".", "TM": ":"}  # ACR-NEMA's forms, PS3.5 table 6.2-1
+
 _WIDE = {UTF_8, "GB18030"}  # these hold every character
 
 
@@ -62,7 +69,8 @@ def identity_keywords() -> tuple[str, ...]:
 def read_identity(source: Dataset) -> Dataset:
     """Return Patient and Study attributes of a source header, with a character set that holds them.
 
-    What can't be read is left out; missing type 2 attributes are empty.
+    Text is kept as it is. Dates, times, numbers and codes out of their form would make the result
+    invalid: old forms are written anew, others left out. Missing type 2 attributes are empty.
     """
     identity = Dataset()
     with warnings.catch_warnings(action="ignore"):  # pydicom on values out of form
@@ -70,15 +78,39 @@ def read_identity(source: Dataset) -> Dataset:
         if character_set is not None and character_set.value:
             identity.add(copy.deepcopy(character_set))
         for keyword in identity_keywords():
-            element = read_element(source, keyword)
+            element = _in_form(read_element(source, keyword))
             if element is not None:
-                identity.add(copy.deepcopy(element))
+                identity.add(element)
         for keyword in REQUIRED:
             if keyword not in identity:
                 setattr(identity, keyword, "")
         if not _survives(identity):
             identity.SpecificCharacterSet = UTF_8
     return identity
+
+
+def _in_form(element: DataElement | None) -> DataElement | None:
+    """Return a copy that keeps to its value representation, or None if it can't."""
+    if element is None:
+        return None
+    element = copy.deepcopy(element)
+    if element.VR == "SQ":
+        for item in element.value:
+            item.remove_private_tags()
+            for tag in [part.tag for part in item if part.tag.element == 0]:
+                del item[tag]  # group lengths are retired, PS3.5 section 7.2
+        return element if element.value else None
+    if element.VR in _FORMAL and not element.is_empty:
+        if element.VR in _OLD_SEPARATORS:
+            element.value = str(element.value).replace(_OLD_SEPARATORS[element.VR], "")
+        try:
+            for value in [element.value] if element.VM == 1 else element.value:
+                validate_value(element.VR, str(value), RAISE)
+        except ValueError:
+            return None
+        if element.keyword == "PatientSex" and element.value not in ("M", "F", "O"):
+            return None
+    return element
 
 
 def copy_identity(identity: Dataset, target: Dataset) -> None:

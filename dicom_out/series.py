@@ -31,6 +31,8 @@ _ACQUISITION_KEYWORDS = (
     "SoftwareVersions",
 )
 
+_LENGTHS = {"StationName": 16}  # SH
+
 
 @dataclass(frozen=True, slots=True)
 class ResultSeries:
@@ -122,7 +124,7 @@ def _acquisition_equipment(source: Dataset) -> list[Dataset]:
     for keyword in _ACQUISITION_KEYWORDS:
         text = read_text(source, keyword)
         if text:
-            setattr(item, keyword, text)
+            setattr(item, keyword, text[: _LENGTHS.get(keyword, LONG_STRING)])
     item.ContributionDescription = "Acquisition of the source image"
     item.PurposeOfReferenceCodeSequence = ItemSequence([code_item(codes.ACQUISITION_EQUIPMENT)])
     return [item]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from highdicom._standard_utils import get_sop_class_iod_map, is_attribute_in_iod
 from highdicom.sr import (
     AlgorithmIdentification,
     Comprehensive3DSR,
@@ -28,11 +29,18 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_out import codes
 from dicom_out.image_library import image_library
 from dicom_out.model_result import MANUFACTURER, ImageResult, ModelDescription, sentence
-from dicom_out.patient import REQUIRED, read_element, read_text
+from dicom_out.patient import (
+    REQUIRED,
+    character_set_of,
+    fit_text,
+    read_element,
+    read_text,
+)
 from dicom_out.region import HOT, Outline, hot_outline, whole_image
 from dicom_out.series import LONG_STRING, ResultSeries, finish
 from dicom_out.uids import derive_uid
@@ -68,7 +76,7 @@ def encode_report(
     """
     report = Comprehensive3DSR(
         evidence=[_evidence(result.source) for result in results],
-        content=_content(results, model),
+        content=_content(results, model, identity),
         series_instance_uid=series.series_instance_uid,
         series_number=SERIES_NUMBER,
         series_description=f"AI report: {model.name}, not reviewed"[:LONG_STRING],
@@ -80,6 +88,7 @@ def encode_report(
         is_verified=False,
         coding_schemes=[codes.private_scheme()],
     )
+    _name_sop_classes(report, [result.source for result in results])
     finish(report, source=results[0].source, identity=identity, model=model, series=series)
     return report
 
@@ -87,18 +96,19 @@ def encode_report(
 def _evidence(source: Dataset) -> Dataset:
     """Return what highdicom needs of a source; names and dates follow with the identity."""
     evidence = Dataset()
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+    for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         setattr(evidence, keyword, source[keyword].value)
+    evidence.SOPClassUID = _known_class(source)
     for keyword in REQUIRED:
         setattr(evidence, keyword, "")
     return evidence
 
 
-def _content(results: Sequence[ImageResult], model: ModelDescription) -> Dataset:
+def _content(results: Sequence[ImageResult], model: ModelDescription, identity: Dataset) -> Dataset:
     """Return the root container."""
     report = MeasurementReport(
         observation_context=_observer(model),
-        procedure_reported=_procedure(results[0].source),
+        procedure_reported=_procedure(results[0].source, identity),
         imaging_measurements=[
             _measurement_group(result, finding, number, model)
             for number, result in enumerate(results, 1)
@@ -153,7 +163,7 @@ def _observer(model: ModelDescription) -> ObservationContext:
     )
 
 
-def _procedure(source: Dataset) -> Code:
+def _procedure(source: Dataset, identity: Dataset) -> Code:
     """Return the imaging procedure: as the source codes it, else by its modality (CID 100)."""
     element = read_element(source, "ProcedureCodeSequence")
     for item in element.value if element is not None and element.VR == "SQ" else ():
@@ -161,7 +171,9 @@ def _procedure(source: Dataset) -> Code:
             read_text(item, keyword)
             for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
         )
-        if value and scheme and meaning:
+        if not character_set_of(identity):  # readers refuse other letters that nothing declares
+            meaning = fit_text(meaning, "")
+        if 0 < len(value) <= 16 and 0 < len(scheme) <= 16 and 0 < len(meaning) <= 64:
             return Code(value, scheme, meaning)
     return codes.PROCEDURES.get(read_text(source, "Modality"), codes.IMAGING_PROCEDURE)
 
@@ -182,15 +194,7 @@ def _measurement_group(
             ),
             identifier=f"{concept.meaning}, image {number}: {where}",
         ),
-        referenced_region=ImageRegion(
-            graphic_type="POLYLINE",
-            graphic_data=outline,
-            source_image=SourceImageForRegion(
-                referenced_sop_class_uid=result.source.SOPClassUID,
-                referenced_sop_instance_uid=result.source.SOPInstanceUID,
-                referenced_frame_numbers=_frames(result.source),
-            ),
-        ),
+        referenced_region=_image_region(result.source, outline),
         finding_type=concept,
         algorithm_id=_algorithm(model, finding),
         measurements=[
@@ -210,6 +214,37 @@ def _measurement_group(
     return group
 
 
+def _image_region(source: Dataset, outline: Outline) -> ImageRegion:
+    """Return the SCOORD that marks a place on a source image."""
+    return ImageRegion(
+        graphic_type="POLYLINE",
+        graphic_data=outline,
+        source_image=SourceImageForRegion(
+            referenced_sop_class_uid=_known_class(source),
+            referenced_sop_instance_uid=source.SOPInstanceUID,
+            referenced_frame_numbers=_frames(source),
+        ),
+    )
+
+
+def _known_class(source: Dataset) -> str:
+    """Return the SOP class, or a stand-in for a private or retired one that highdicom won't take.
+
+    :func:`_name_sop_classes` puts the true one back.
+    """
+    sop_class = str(source.SOPClassUID)
+    return sop_class if sop_class in get_sop_class_iod_map() else SecondaryCaptureImageStorage
+
+
+def _name_sop_classes(report: Dataset, sources: Sequence[Dataset]) -> None:
+    """Give every reference the SOP class that its image really has."""
+    classes = {str(source.SOPInstanceUID): str(source.SOPClassUID) for source in sources}
+    for element in report.iterall():
+        if element.keyword == "ReferencedSOPSequence":
+            for item in element.value:
+                item.ReferencedSOPClassUID = classes[str(item.ReferencedSOPInstanceUID)]
+
+
 def _region(result: ImageResult, finding: Finding) -> tuple[Outline, str]:
     """Return where the finding lies, and in words what kind of region that is."""
     heatmap = result.prediction.heatmap
@@ -222,8 +257,12 @@ def _region(result: ImageResult, finding: Finding) -> tuple[Outline, str]:
 
 
 def _frames(source: Dataset) -> list[int] | None:
-    """Return the frame that was analysed: the first one of a multi-frame image."""
-    return [1] if read_text(source, "NumberOfFrames") not in ("", "0", "1") else None
+    """Return the frame that was analysed: the first one, where the SOP class has frames."""
+    several = read_text(source, "NumberOfFrames") not in ("", "0", "1")
+    sop_class = str(source.SOPClassUID)
+    if several and sop_class in get_sop_class_iod_map():
+        several = is_attribute_in_iod("NumberOfFrames", sop_class)
+    return [1] if several else None
 
 
 def _algorithm(model: ModelDescription, finding: Finding) -> AlgorithmIdentification:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 
 from dicom_out.patient import fit_text, read_identity
 from dicom_out.results import encode_results
@@ -128,9 +128,24 @@ def test_all_patient_and_study_attributes_come_along_but_no_others() -> None:
     ds = source()
     ds.EthnicGroup, ds.PatientWeight, ds.AdditionalPatientHistory = "x", 61.5, "cough"
     ds.OtherPatientIDs = ["A", "B"]
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = "1.2.3", "1.2.3.4"
+    reference.add_new(0x00080000, "UL", 40)
+    ds.ReferencedStudySequence = [reference]
+    ds.ProcedureCodeSequence = []
     ds.add_new(0x00091001, "LO", "private")
     result = read(encode(ds)[1])
     assert result.PatientWeight == 61.5
     assert result.AdditionalPatientHistory == "cough"
     assert 0x00091001 not in result
     assert "KVP" not in result
+    assert result.ReferencedStudySequence[0].ReferencedSOPInstanceUID == "1.2.3.4"
+    assert 0x00080000 not in result.ReferencedStudySequence[0]  # a retired group length
+    assert "ProcedureCodeSequence" not in result  # empty
+
+
+@pytest.mark.parametrize(("sex", "expected"), [("M", "M"), ("U", ""), ("0000", ""), ("", "")])
+def test_a_sex_that_the_standard_does_not_know_is_left_empty(sex: str, expected: str) -> None:
+    ds = source()
+    ds.PatientSex = sex
+    assert read_identity(ds).PatientSex == expected

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as ItemSequence
+from pydicom.uid import UltrasoundMultiFrameImageStorage
 
 from dicom_out.errors import ResultInputError
 from dicom_out.results import encode_results
@@ -187,6 +188,13 @@ def test_the_procedure_is_the_source_s_own_if_it_codes_one() -> None:
     assert (code.CodeValue, code.CodingSchemeDesignator) == ("RPID2503", "RADLEX")
 
 
+def test_a_class_without_frames_is_referenced_as_a_whole() -> None:
+    ds = source()
+    ds.NumberOfFrames = 3  # wrong in a DX
+    (region,) = named(read(encode(ds)[0]), "Image Region")
+    assert "ReferencedFrameNumber" not in region.ContentSequence[0].ReferencedSOPSequence[0]
+
+
 def test_the_evidence_lists_every_image() -> None:
     one, two = source(seed=1), source(seed=2)
     two.StudyInstanceUID = one.StudyInstanceUID
@@ -230,6 +238,7 @@ def test_lossy_compression_of_the_source_is_not_forgotten() -> None:
 
 def test_a_multi_frame_source_is_referenced_by_its_first_frame() -> None:
     ds = source()
+    ds.SOPClassUID = UltrasoundMultiFrameImageStorage
     ds.NumberOfFrames = 3
     report = read(encode(ds)[0])
     (region,) = named(report, "Image Region")
@@ -299,12 +308,30 @@ def test_attributes_out_of_form_do_not_stop_the_results() -> None:
         element = again.get_item(keyword)
         again[element.tag] = element._replace(value=value, length=len(value))
     report = read(encode(again)[0])
-    for keyword in ("PatientBirthDate", "PatientAge", "StudyTime", "PatientWeight"):
-        assert bytes(report.get_item(keyword).value).strip() == raw[keyword].strip()
+    assert report.PatientBirthDate == "19700102"  # the old form of a date
+    assert "PatientAge" not in report
+    assert "PatientWeight" not in report
+    assert report.StudyTime == ""  # required, so present
     for item in items(report):
         for value in item.get("MeasuredValueSequence", ()):
             assert len(str(value["NumericValue"].value.original_string)) <= 16
     assert number(named(report, "Vertical Pixel Spacing")[0])[0] == pytest.approx(0.1458333)
+
+
+@pytest.mark.parametrize("sop_class", ["1.2.840.10008.5.1.4.1.1.6", "1.2.276.0.99.1"])
+def test_retired_and_private_sop_classes_are_referenced_by_their_own_uid(sop_class: str) -> None:
+    ds = source()
+    ds.SOPClassUID = sop_class
+    report, capture = map(read, encode(ds))
+    (region,) = named(report, "Image Region")
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    listed = study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    for reference in (
+        region.ContentSequence[0].ReferencedSOPSequence[0],
+        listed,
+        capture.SourceImageSequence[0],
+    ):
+        assert reference.ReferencedSOPClassUID == sop_class
 
 
 def test_predictions_that_do_not_belong_together_are_refused() -> None:
