@@ -52,14 +52,31 @@ class Verdict:
 Rule: TypeAlias = Callable[[StudyEvidence, CompletenessConfig, float], Verdict | None]
 
 
+def _broken_and_quiet(
+    evidence: StudyEvidence, config: CompletenessConfig, now: float
+) -> Verdict | None:
+    quiet_s = _quiet_s(evidence, now)
+    if evidence.open_associations or quiet_s < config.broken_quiet_s:
+        return None
+    return Verdict(
+        "ASSOCIATION_BROKEN_AND_QUIET",
+        f"The last association was {evidence.last_outcome or 'lost'}, and its sender did not come "
+        f"back for {quiet_s:.1f} s ({_counts(evidence)}).",
+    )
+
+
+def _quiet_s(evidence: StudyEvidence, now: float) -> float:
+    """Return for how long nothing came, in seconds, as far as headers are read."""
+    known_until = now if evidence.read_until is None else min(now, evidence.read_until)
+    return known_until - max(evidence.last_received_at, evidence.last_closed_at or 0.0)
+
+
 def _released_and_quiet(
     evidence: StudyEvidence, config: CompletenessConfig, now: float
 ) -> Verdict | None:
     if evidence.open_associations or evidence.last_outcome != RELEASED:
         return None
-    known_until = now if evidence.read_until is None else min(now, evidence.read_until)
-    last_sign = max(evidence.last_received_at, evidence.last_closed_at or 0.0)
-    quiet_s = known_until - last_sign
+    quiet_s = _quiet_s(evidence, now)
     if quiet_s < config.quiet_s:
         return None
     return Verdict(
@@ -82,7 +99,7 @@ def _cap(evidence: StudyEvidence, config: CompletenessConfig, now: float) -> Ver
     )
 
 
-RULES: tuple[Rule, ...] = (_released_and_quiet, _cap)
+RULES: tuple[Rule, ...] = (_released_and_quiet, _broken_and_quiet, _cap)
 """in the order they are asked"""
 
 

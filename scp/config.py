@@ -74,4 +74,6 @@ class CompletenessConfig(Section):
     """When a study is complete: quiet after the last instance, and never later than the cap."""
 
     quiet_s: Annotated[float, Field(ge=0)] = 3.0
+    broken_quiet_s: Annotated[float, Field(ge=0)] = 30.0
+    """after an association that was aborted or lost: its sender may come back"""
     cap_s: Annotated[float, Field(gt=0)] = 600.0

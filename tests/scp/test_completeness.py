@@ -7,7 +7,7 @@ import pytest
 from scp.completeness import StudyEvidence, judge
 from scp.config import CompletenessConfig
 
-CONFIG = CompletenessConfig(quiet_s=3.0, cap_s=60.0)
+CONFIG = CompletenessConfig(quiet_s=3.0, broken_quiet_s=30.0, cap_s=60.0)
 DONE = StudyEvidence(
     open_since=100.0,
     last_received_at=110.0,
@@ -44,10 +44,13 @@ def test_released_and_quiet(now: float, expected: str | None) -> None:
         ({"open_associations": 1}, 159.9, None),
         ({"open_associations": 1}, 160.0, "QUIET_CAP"),
         ({"open_associations": 1, "last_closed_at": None, "last_outcome": None}, 159.9, None),
-        ({"last_outcome": "aborted"}, 159.9, None),
-        ({"last_outcome": "lost"}, 159.9, None),
-        ({"last_outcome": "aborted"}, 160.0, "QUIET_CAP"),
-        ({"last_outcome": None, "last_closed_at": None}, 160.0, "QUIET_CAP"),
+        ({"last_outcome": "aborted"}, 140.9, None),
+        ({"last_outcome": "lost"}, 140.9, None),
+        ({"last_outcome": "aborted"}, 141.0, "ASSOCIATION_BROKEN_AND_QUIET"),
+        ({"last_outcome": "lost"}, 141.0, "ASSOCIATION_BROKEN_AND_QUIET"),
+        # it came back and was cut again: its patience counts anew, up to the cap
+        ({"last_outcome": "lost", "last_received_at": 135.0}, 159.9, None),
+        ({"last_outcome": "lost", "last_received_at": 135.0}, 160.0, "QUIET_CAP"),
         # an object that came after the release, by another association that is closed as well
         ({"last_received_at": 120.0}, 122.9, None),
         ({"last_received_at": 120.0}, 123.0, "ASSOCIATION_RELEASED_AND_QUIET"),
@@ -90,6 +93,7 @@ def test_verdict_says_what_was_seen() -> None:
     assert "60 s" in verdict.reason
     assert "2 association(s) still open" in verdict.reason
 
-    verdict = judge(replace(DONE, last_outcome="aborted"), CONFIG, 200.0)
+    verdict = judge(replace(DONE, last_outcome="aborted"), CONFIG, 150.0)
     assert verdict is not None
-    assert "the last association aborted" in verdict.reason
+    assert "The last association was aborted" in verdict.reason
+    assert "39.0 s" in verdict.reason
