@@ -14,7 +14,6 @@ from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from scp.access import AccessPolicy
 from scp.config import ListenerConfig
 from scp.contexts import supported_contexts
 from scp.ledger_writer import AssociationRecord
@@ -38,7 +37,9 @@ class StoreACSE(ACSE):
 
     def _negotiate_as_acceptor(self) -> None:
         request = self.requestor.primitive
-        rejection = self.assoc.judge(request.calling_ae_title, request.called_ae_title)
+        rejection = self.assoc.server.admit(
+            self.assoc, request.calling_ae_title, request.called_ae_title
+        )
         if rejection is not None:
             LOGGER.warning(
                 "association of %s at %s rejected: %s",
@@ -75,7 +76,7 @@ class StoreAssociation(Association):
     def __init__(self, ae: AE, server: StoreServer, client_socket: socket.socket) -> None:
         super().__init__(ae, "acceptor")
         config: ListenerConfig = server.config
-        self._server = server
+        self._server = server  # pynetdicom's name for it
         self._event = threading.Event()
         self._is_transport_lost = False
         self.own_contexts: Sequence[PresentationContext] = server.contexts
@@ -93,6 +94,11 @@ class StoreAssociation(Association):
         """The accepted contexts by their ID."""
         return self._accepted_cx
 
+    @property
+    def server(self) -> StoreServer:
+        """The server that accepted the connection."""
+        return self._server
+
     def poke(self) -> None:
         """Let the reactor look whether something is to do."""
         self._event.set()
@@ -101,16 +107,6 @@ class StoreAssociation(Association):
         """Stop the reactor."""
         self.poke()
         super().kill()
-
-    def judge(self, calling_ae_title: str, called_ae_title: str) -> Any:
-        """Return why the request is rejected, or None."""
-        policy: AccessPolicy = self._server.policy
-        return policy.judge(
-            calling_ae_title=calling_ae_title,
-            called_ae_title=called_ae_title,
-            address=self.requestor.address,
-            established=self._server.count_established(),
-        )
 
     def note_request(self, calling_ae_title: str, called_ae_title: str) -> None:
         """Remember who asked, for the ledger."""

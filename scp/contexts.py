@@ -6,6 +6,7 @@ Objects are stored as received, never decoded, so the transfer syntax is the sen
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from pydicom.uid import UID, UID_dictionary
 from pynetdicom import build_context
@@ -27,6 +28,7 @@ _LAST_CHOICE = frozenset(
 )
 
 
+@lru_cache(maxsize=1024)  # asked for every object; pynetdicom searches lists
 def is_storage_sop_class(uid: UID) -> bool:
     """Whether objects of this class come by C-STORE: known as such, private, or unknown."""
     service = uid_to_service_class(uid)

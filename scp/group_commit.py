@@ -51,7 +51,9 @@ class GroupCommit:
         self._ends: deque[AssociationEnd] = deque()
         self._ends_changed = threading.Condition()
         self._is_stopping = False
-        self._ender = threading.Thread(target=self._write_ends, name="association-ends")
+        self._ender = threading.Thread(
+            target=self._write_ends, name="association-ends", daemon=True
+        )
 
     def start(self) -> None:
         """Start writing association ends."""

@@ -102,7 +102,10 @@ class Listener:
         commits.start()
         self._spool, self._commits, self._server = spool, commits, server
         self._acceptor = threading.Thread(
-            target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="listener-accept"
+            target=server.serve_forever,
+            kwargs={"poll_interval": 0.1},
+            name="listener-accept",
+            daemon=True,
         )
         self._acceptor.start()
         LOGGER.info("%s listens on port %d as %s", self._name, self.port, self._config.ae_title)

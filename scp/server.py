@@ -14,7 +14,7 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationServer, RequestHandler
 
-from scp.access import AccessPolicy
+from scp.access import AccessPolicy, Rejection
 from scp.association import StoreAssociation
 from scp.config import ListenerConfig
 from scp.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -84,9 +84,10 @@ class StoreServer(AssociationServer):
         self.config = config
         self.intake = intake
         self.name = name
-        self.policy = AccessPolicy(config)
+        self._policy = AccessPolicy(config)
         self.event_handlers = event_handlers
         self._associations: set[StoreAssociation] = set()
+        self._admitted: set[StoreAssociation] = set()
         self._associations_changed = threading.Condition()
         entity = AE(config.ae_title)
         entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -136,9 +137,20 @@ class StoreServer(AssociationServer):
         with self._associations_changed:
             return list(self._associations)
 
-    def count_established(self) -> int:
-        """Return how many associations are established."""
-        return sum(association.is_established for association in self.active_associations)
+    def admit(
+        self, association: StoreAssociation, calling_ae_title: str, called_ae_title: str
+    ) -> Rejection | None:
+        """Return why the association is rejected, or count it as established and return None."""
+        with self._associations_changed:
+            rejection = self._policy.judge(
+                calling_ae_title=calling_ae_title,
+                called_ae_title=called_ae_title,
+                address=association.requestor.address,
+                established=len(self._admitted),
+            )
+            if rejection is None:
+                self._admitted.add(association)
+        return rejection
 
     def remember(self, association: StoreAssociation) -> None:
         """Count an association in."""
@@ -149,6 +161,7 @@ class StoreServer(AssociationServer):
         """Count an association out."""
         with self._associations_changed:
             self._associations.discard(association)
+            self._admitted.discard(association)
             self._associations_changed.notify_all()
 
     def shutdown(self) -> None:

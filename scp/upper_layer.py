@@ -64,6 +64,7 @@ class StoreDUL(DULServiceProvider):
 
     def __init__(self, assoc: StoreAssociation, intake: Intake, config: ListenerConfig) -> None:
         super().__init__(assoc)
+        self.daemon = True  # a process that ends without stop() ends
         self._run_loop_delay = 0  # this class waits in _is_transport_event
         self._intake = intake
         self._max_pdu_bytes = config.max_pdu_bytes
@@ -80,8 +81,6 @@ class StoreDUL(DULServiceProvider):
         self._reception: Reception | None = None
         self._is_finishing = False
         self._is_draining = False
-
-    # -- waiting and ending
 
     @property
     def is_in_message(self) -> bool:
@@ -171,8 +170,6 @@ class StoreDUL(DULServiceProvider):
         if is_woken:
             self._wakeup.clear()
         return len(ready) > is_woken, is_woken
-
-    # -- reading PDUs
 
     def _read_pdu_data(self) -> None:
         """Read one PDU, or put the event that says why not."""
@@ -270,8 +267,6 @@ class StoreDUL(DULServiceProvider):
         primitive: Any = P_DATA()
         primitive.presentation_data_value_list = [[context_id, bytes((control,)) + data]]
         self.assoc.dimse.receive_primitive(primitive)
-
-    # -- C-STORE
 
     def _begin_store(self, sock: StoreSocket, request: StoreRequest) -> None:
         if self._buffer is None:

@@ -25,8 +25,10 @@ from tests.peers.process import wait_until
 def committing(engine: Engine, timeout_s: float = 5.0) -> Iterator[GroupCommit]:
     commits = GroupCommit(engine, timeout_s=timeout_s)
     commits.start()
-    yield commits
-    commits.stop()
+    try:
+        yield commits
+    finally:
+        commits.stop()
 
 
 def record() -> AssociationRecord:
