@@ -138,6 +138,14 @@ def test_protocol_error_aborts_this_association_only(
     assert_still_serves(listener, inbox)
 
 
+def test_sender_in_full_flow_learns_of_the_abort(listener: Listener) -> None:
+    with RawPeer(listener.port).associate() as peer:
+        peer.send(pdu(pdv(LAST, BODY)) + bytes(8 << 20))  # no reset while it still sends
+        answer = peer.read_pdu()
+        assert answer is not None
+        assert answer[0] == A_ABORT
+
+
 def test_garbage_instead_of_a_request_is_aborted(listener: Listener, inbox: Inbox) -> None:
     with RawPeer(listener.port) as peer:
         peer.send(b"GET / HTTP/1.1\r\n\r\n")
