@@ -179,6 +179,31 @@ def test_study_that_no_model_takes_is_refused_visibly(
 
 
 @pytest.mark.parametrize("hospital", ["sqlite"], indirect=True)
+def test_late_instance_and_replay_are_new_revisions(
+    hospital: Hospital, dcmtk: Dcmtk, tmp_path: Path
+) -> None:
+    first = chest_radiograph(5, consolidation=True)
+    uid = str(first.StudyInstanceUID)
+    late = chest_radiograph(6, consolidation=False, study_instance_uid=uid)
+    late.PatientID, late.PatientName = first.PatientID, first.PatientName
+    address = ("-aec", "PACSIGHT", "127.0.0.1", str(hospital.service.port))
+    dcmtk("storescu", *address, _save(first, tmp_path / "first.dcm"))
+    assert hospital.service.wait_until_settled(uid)["revision"] == 1
+    dcmtk("storescu", *address, _save(late, tmp_path / "late.dcm"))
+    report = hospital.service.wait_until_settled(uid, revision=2)
+    (decision,) = report["revisions"][1]["decisions"]
+    assert len(decision["predictions"]) == 2
+    dcmtk("storescu", *address, tmp_path / "late.dcm")  # identical: nothing changes
+    _pacsight(hospital.service, "studies", "replay", uid)
+    report = hospital.service.wait_until_settled(uid, revision=3)
+    assert report["revisions"][2]["complete_because"]["code"] == "REPLAYED"
+    assert report["state"] == "done"
+    instances = hospital.orthanc.dicomweb(f"studies/{uid}/instances")
+    kinds = [instance["00080060"]["Value"][0] for instance in instances]
+    assert sorted(kinds) == ["OT"] * 5 + ["SR"] * 3
+
+
+@pytest.mark.parametrize("hospital", ["sqlite"], indirect=True)
 def test_destination_that_is_down_gets_the_results_when_it_is_back(
     hospital: Hospital, dcmtk: Dcmtk, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from dicom_out.destination import DeliveryConfig, DeliveryReceipt, Outcome
 from ledger.database import reading, transaction
@@ -52,43 +53,57 @@ def test_destination_down_for_days_is_tried_with_growing_pauses_then_given_up() 
     assert 2.9 * 86400 < now <= 3 * 86400
 
 
+def add_result(session: Session, sop_instance_uid: str, study_uid: str = "1.2") -> Delivery:
+    """Add a study, a decision, a result object and its pending delivery."""
+    study = Study(
+        study_instance_uid=study_uid, patient_id="", patient_name="", patient_birth_date="",
+        patient_sex="", accession_number="", study_date="", study_time="",
+        study_description="", first_received_at=0, last_received_at=0,
+    )  # fmt: skip
+    session.add(study)
+    session.flush()
+    revision = Revision(study_id=study.id, number=1, reason_code="R", reason="r", created_at=0)
+    session.add(revision)
+    session.flush()
+    decision = Decision(
+        revision_id=revision.id, model_id="m", model_version="1", model_digest="d",
+        is_accepted=True, sop_instance_uids=[], created_at=0,
+    )  # fmt: skip
+    session.add(decision)
+    session.flush()
+    return add_delivery(session, decision.id, sop_instance_uid)
+
+
+def add_delivery(session: Session, decision_id: int, sop_instance_uid: str) -> Delivery:
+    """Add one more result object of a decision and its pending delivery."""
+    item = ResultObjectRow(
+        decision_id=decision_id, kind="sr", sop_class_uid="1", path="p", size=1,
+        sop_instance_uid=sop_instance_uid, series_instance_uid="1", sha256="", created_at=0,
+    )  # fmt: skip
+    session.add(item)
+    session.flush()
+    row = Delivery(
+        result_object_id=item.id,
+        destination="pacs",
+        state=DeliveryState.PENDING,
+        attempts=0,
+        queued_at=0,
+    )
+    session.add(row)
+    return row
+
+
 def test_due_rows_of_one_decision_and_destination_are_one_attempt(engine: Engine) -> None:
     with transaction(engine) as session:
-        study = Study(
-            study_instance_uid="1.2", patient_id="", patient_name="", patient_birth_date="",
-            patient_sex="", accession_number="", study_date="", study_time="",
-            study_description="", first_received_at=0, last_received_at=0,
-        )  # fmt: skip
-        session.add(study)
+        first = add_result(session, "1.0")
+        first.next_attempt_at = 5.0
         session.flush()
-        revision = Revision(study_id=study.id, number=1, reason_code="R", reason="r", created_at=0)
-        session.add(revision)
-        session.flush()
-        decision = Decision(
-            revision_id=revision.id, model_id="m", model_version="1", model_digest="d",
-            is_accepted=True, sop_instance_uids=[], created_at=0,
-        )  # fmt: skip
-        session.add(decision)
-        session.flush()
-        for number, (due, attempts) in enumerate([(5.0, 0), (6.0, 2), (90.0, 0), (None, 0)]):
-            item = ResultObjectRow(
-                decision_id=decision.id, kind="sr", sop_class_uid="1", path="p", size=1,
-                sop_instance_uid=f"1.{number}", series_instance_uid="1", sha256="", created_at=0,
-            )  # fmt: skip
-            session.add(item)
-            session.flush()
-            session.add(
-                Delivery(
-                    result_object_id=item.id,
-                    destination="pacs",
-                    state=DeliveryState.PENDING,
-                    attempts=attempts,
-                    queued_at=0,
-                    next_attempt_at=due,
-                )
-            )
+        decision_id = session.get_one(ResultObjectRow, first.result_object_id).decision_id
+        for number, (due, attempts) in enumerate([(6.0, 2), (90.0, 0), (None, 0)]):
+            row = add_delivery(session, decision_id, f"2.{number}")
+            row.next_attempt_at, row.attempts = due, attempts
     with reading(engine) as session:
         (work,) = due_deliveries(session, now=10.0)
         assert due_deliveries(session, now=1.0) == []
-    assert (work.decision_id, work.destination, work.attempt) == (decision.id, "pacs", 3)
-    assert work.key == f"deliver:{decision.id}:pacs:3"
+    assert (work.decision_id, work.destination, work.attempt) == (decision_id, "pacs", 3)
+    assert work.key == f"deliver:{decision_id}:pacs:3"

@@ -16,7 +16,7 @@ from ledger.tables import ReceivedObject
 from pacsight.samples import chest_radiograph
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import wait_until
-from tests.reliability.killing_worker import MOMENTS
+from tests.reliability.killing_worker import ALWAYS, MOMENTS
 from tests.service import Service
 
 pytestmark = [pytest.mark.reliability, pytest.mark.peer]
@@ -42,7 +42,7 @@ def _results_in(pacs: Orthanc, study_uid: str) -> list[str]:
     return sorted(instance["00080060"]["Value"][0] for instance in series)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", [moment for moment in MOMENTS if moment != ALWAYS])
 def test_worker_killed_once_delivers_once(
     moment: str, service: Service, orthanc: Orthanc, tmp_path: Path
 ) -> None:
@@ -114,6 +114,35 @@ def test_another_worker_takes_over_from_one_that_stays_dead(
     service.start("worker", "--name", "two")
     assert service.wait_until_settled(uid)["state"] == "done"
     assert _results_in(orthanc, uid) == ["OT", "SR"]
+
+
+def test_job_that_kills_every_worker_ends_with_a_code_and_others_go_on(
+    service: Service, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    uid, path = _radiograph(tmp_path, 40)
+    service.start("scp")
+    send([path], service.itself, calling_ae_title="TEST")
+    program = ("-m", "tests.reliability.killing_worker", ALWAYS, str(tmp_path / "unused"))
+
+    def given_up() -> bool:
+        worker = service.processes.get("worker")
+        if worker is None or worker.poll() is not None:
+            service.start("worker", program=program)
+        report = service.report(uid)
+        return bool(report and report["state"] == "failed")
+
+    wait_until(given_up, "the job to be given up", timeout_s=200)
+    report = service.report(uid)
+    assert report is not None
+    (failure,) = report["revisions"][0]["failures"]
+    assert failure["code"] == "JOB_GIVEN_UP"
+    service.kill("worker")
+
+    other, path = _radiograph(tmp_path, 41)
+    service.start("worker")
+    send([path], service.itself, calling_ae_title="TEST")
+    assert service.wait_until_settled(other)["state"] == "done"
+    assert _results_in(orthanc, other) == ["OT", "SR"]
 
 
 def _received(service: Service) -> int:
