@@ -24,7 +24,7 @@ Picture = NDArray[np.uint8]
 MIN_WIDTH = 480
 """Columns of the canvas at least, so that the band can be read under a tiny image."""
 
-MAX_OPACITY = 0.5
+MAX_OPACITY = 0.42
 """Share of colour over the hottest place: anatomy stays visible everywhere."""
 
 FAINT = 0.3
@@ -85,7 +85,7 @@ def _blend(image: Picture, heat: NDArray[np.float32], opacity: float) -> None:
     """Mix colours into ``image`` in place; cold places keep their grey values exactly."""
     colours = _colours().astype(np.float32)
     levels = np.linspace(0, 1, 256, dtype=np.float32)
-    strength = (opacity * np.clip((levels - 0.15) / 0.55, 0, 1)).astype(np.float32)
+    strength = (opacity * np.clip((levels - 0.2) / 0.7, 0, 1) ** 1.3).astype(np.float32)
     for start in range(0, image.shape[0], BLOCK_ROWS):
         block = image[start : start + BLOCK_ROWS]
         level = np.rint(np.clip(heat[start : start + BLOCK_ROWS], 0, 1) * 255).astype(np.uint8)

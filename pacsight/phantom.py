@@ -22,6 +22,9 @@ Plane = NDArray[np.float64]
 Curve = NDArray[np.float64]
 """[points, 2], (u, v) of each point."""
 
+FRAME_TOP, FRAME_HEIGHT = 0.035, 0.84
+"""The part of the drawn body that the detector takes in, in units of v."""
+
 LEVELS = 4095
 """Highest pixel value of the 12 stored bits."""
 
@@ -73,7 +76,7 @@ def radiograph(
     heart = _heart(person, u, v)
     air = lungs * (1 - 0.66 * heart)
     if consolidation:
-        air = air * (1 - _opacity(rng, person, u, v))
+        air = 0.8 * air * (1 - _opacity(rng, u, v))  # a shallow breath
     vessels = _vessels(rng, rows, columns) * np.sqrt(lungs)
     total = (
         1.02 * _body(person, u, v)
@@ -86,7 +89,7 @@ def radiograph(
         - 0.10 * _airway(person, u, v)
     )
     total += 0.020 * _cloud(rng, rows, columns, 0.03) * (total > 0.1)
-    return _expose(rng, total, rows, columns)
+    return _expose(rng, total)
 
 
 def ct_slice(
@@ -126,7 +129,7 @@ def ct_slice(
 def _grid(rows: int, columns: int) -> tuple[Plane, Plane]:
     """Return u [1, columns] and v [rows, 1] of the pixel centres."""
     u = (np.arange(columns) + 0.5) / columns * 2 - 1
-    v = (np.arange(rows) + 0.5) / rows
+    v = FRAME_TOP + FRAME_HEIGHT * (np.arange(rows) + 0.5) / rows
     return u[None, :], v[:, None]
 
 
@@ -228,23 +231,23 @@ def _airway(person: _Thorax, u: Plane, v: Plane) -> Plane:
     return np.clip(trachea, 0, 1)
 
 
-def _opacity(rng: np.random.Generator, person: _Thorax, u: Plane, v: Plane) -> Plane:
+def _opacity(rng: np.random.Generator, u: Plane, v: Plane) -> Plane:
     """Airspace opacity in one lower field, as the share of air that it replaces."""
     side = -1 if rng.random() < 0.6 else 1
-    cu = side * rng.uniform(0.36, 0.42)
-    cv = rng.uniform(0.545, 0.585)
+    cu = side * rng.uniform(0.33, 0.40)
+    cv = rng.uniform(0.54, 0.58)
     rows, columns = v.shape[0], u.shape[1]
     ragged = 0.22 * _cloud(rng, rows, columns, 0.10) + 0.12 * _cloud(rng, rows, columns, 0.035)
-    distance = np.hypot((u - cu) / 0.30, (v - cv) / 0.135)
-    core = _step(0.80 - distance + ragged, 0.38)
-    haze = 0.34 * np.exp(-((distance / 1.8) ** 2))
-    spots = 1 - 0.20 * np.clip(_cloud(rng, rows, columns, 0.020), -1.2, 1.2)
-    return np.clip(0.74 * core * spots + haze, 0, 0.92)
+    distance = np.hypot((u - cu) / 0.42, (v - cv) / 0.19)
+    core = _step(0.85 - distance + ragged, 0.38)
+    haze = 0.30 * np.exp(-((distance / 2.0) ** 2))
+    spots = 1 - 0.15 * np.clip(_cloud(rng, rows, columns, 0.020), -1.2, 1.2)
+    return np.clip(0.95 * core * spots + haze, 0, 0.93)
 
 
 def _pixels(curve: Curve, rows: int, columns: int) -> list[tuple[float, float]]:
     """Turn (u, v) points into picture positions for drawing."""
-    return [((u + 1) / 2 * columns, v * rows) for u, v in curve]
+    return [((u + 1) / 2 * columns, (v - FRAME_TOP) / FRAME_HEIGHT * rows) for u, v in curve]
 
 
 def _tubes(curves: list[Curve], radius: float, rows: int, columns: int) -> Plane:
@@ -329,8 +332,9 @@ def _grow(
         _grow(rng, pen, (u, v), side, angle + turn, width * rng.uniform(0.62, 0.80), size)
 
 
-def _expose(rng: np.random.Generator, total: Plane, rows: int, columns: int) -> NDArray[np.uint16]:
+def _expose(rng: np.random.Generator, total: Plane) -> NDArray[np.uint16]:
     """Blur as a detector does, add noise and the side marker, scale to 12 bits."""
+    rows, columns = total.shape
     total = ndimage.gaussian_filter(np.clip(total, 0, None), 0.0011 * columns)
     tone = np.clip((total - 0.02) / 1.5, 0, 1) ** 0.95
     image = 0.03 + 0.93 * tone

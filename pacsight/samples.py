@@ -165,7 +165,7 @@ def ct_series(
 def write_sample_studies(folder: Path) -> list[Path]:
     """Write the demo's studies below ``folder``, one folder each, and return those folders.
 
-    A normal chest radiograph, one with a consolidation, an inverted (MONOCHROME1) computed
+    A normal chest radiograph, one with a consolidation, another as inverted (MONOCHROME1) computed
     radiograph of a patient with a Korean name, and a CT to which no shipped model applies.
     """
     korean = SamplePatient(
@@ -178,14 +178,14 @@ def write_sample_studies(folder: Path) -> list[Path]:
         "1-chest-normal": [chest_radiograph(1, consolidation=False)],
         "2-chest-consolidation": [
             chest_radiograph(
-                2,
+                42,
                 consolidation=True,
                 patient=SamplePatient("Sample^Bruno", "SAMPLE-2", patient_sex="M"),
             )
         ],
         "3-chest-computed-radiography": [
             chest_radiograph(
-                3, consolidation=True, photometric="MONOCHROME1", modality="CR", patient=korean
+                21, consolidation=True, photometric="MONOCHROME1", modality="CR", patient=korean
             )
         ],
         "4-ct-thorax": ct_series(4, patient=SamplePatient("Sample^Dora", "SAMPLE-4")),
