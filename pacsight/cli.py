@@ -62,6 +62,7 @@ def options(
     )
     # Its errors come back as our coded receipts and events; alone they only alarm.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    logging.getLogger("pydicom").setLevel(logging.ERROR)  # it warns with values: PHI
     if verbose:
         for package in ("pacsight", "scp", "inference", "dicom_out", "ledger", "training"):
             logging.getLogger(package).setLevel(logging.INFO)

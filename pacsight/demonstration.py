@@ -18,7 +18,7 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import Engine, select
 
 from dicom_out.delivery import send
-from dicom_out.destination import Destination
+from dicom_out.destination import Destination, Outcome
 from ledger.database import reading
 from ledger.queries import find_study, study_report
 from ledger.tables import Event
@@ -35,7 +35,7 @@ SETTLED = {"done", "failed", "not analysed", "undelivered"}
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StudyOutcome:
     """What became of one study: its report, and the results found in the PACS."""
 
     report: dict[str, Any]
@@ -71,7 +71,7 @@ def fresh_folder(folder: Path) -> Path:
 
 def demonstrate(
     files: Sequence[Path], folder: Path, models_dir: Path, say: Callable[[str], None]
-) -> list[Outcome]:
+) -> list[StudyOutcome]:
     """Send `files` to a Pacsight started for it, wait for the results, and fetch them.
 
     Parameters
@@ -159,10 +159,13 @@ def _is_worker_ready(database: Engine) -> bool:
 def _push(files: Sequence[Path], settings: Settings) -> list[str]:
     receipts = send(files, ourselves(settings), calling_ae_title="DEMO")
     for receipt in receipts:
-        if not receipt.is_delivered:
+        if not receipt.is_delivered and receipt.outcome is not Outcome.SKIPPED:
             raise OperationError(f"A file was not taken: {receipt.code}: {receipt.message}")
     studies = [study.study_instance_uid for study in collect_studies(files)]
-    return list(dict.fromkeys(uid for uid in studies if uid))
+    uids = list(dict.fromkeys(uid for uid in studies if uid))
+    if not uids:
+        raise OperationError("No DICOM image is there; 'pacsight analyze' takes PNG and JPG.")
+    return uids
 
 
 def _await(
@@ -187,7 +190,9 @@ def _await(
     return [settled[uid] for uid in uids]
 
 
-def _collect(reports: Sequence[dict[str, Any]], pacs: StandInPacs, folder: Path) -> list[Outcome]:
+def _collect(
+    reports: Sequence[dict[str, Any]], pacs: StandInPacs, folder: Path
+) -> list[StudyOutcome]:
     by_study: dict[str, list[tuple[bytes, Dataset]]] = {}
     for data in pacs.objects():
         dataset = dcmread(io.BytesIO(data))
@@ -200,7 +205,7 @@ def _collect(reports: Sequence[dict[str, Any]], pacs: StandInPacs, folder: Path)
             results.append(_write(folder / "results" / f"{name}.dcm", data))
             if "PixelData" in dataset:
                 pictures.append(_write_picture(folder / "pictures" / f"{name}.png", dataset))
-        outcomes.append(Outcome(report, tuple(results), tuple(pictures)))
+        outcomes.append(StudyOutcome(report, tuple(results), tuple(pictures)))
     return outcomes
 
 

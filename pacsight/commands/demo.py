@@ -13,7 +13,7 @@ from pacsight.commands.studies import finding_text
 from pacsight.settings import load_settings
 
 if TYPE_CHECKING:
-    from pacsight.demonstration import Outcome
+    from pacsight.demonstration import StudyOutcome
 
 
 def demo(
@@ -47,7 +47,7 @@ def demo(
         raise typer.Exit(1)
 
 
-def _print(outcomes: list[Outcome], folder: Path) -> None:
+def _print(outcomes: list[StudyOutcome], folder: Path) -> None:
     columns = ("study", "why complete", "model", "finding", "delivered", "seconds")
     rows = [row for outcome in outcomes for row in _rows(outcome)]
     print_table("What came back", columns, rows)
@@ -58,7 +58,7 @@ def _print(outcomes: list[Outcome], folder: Path) -> None:
     typer.echo(f"Settings and log: {folder / 'pacsight.yaml'}, {folder / 'pacsight.log'}")
 
 
-def _rows(outcome: Outcome) -> list[list[str]]:
+def _rows(outcome: StudyOutcome) -> list[list[str]]:
     report = outcome.report
     revision = report["revisions"][-1]
     study = f"{'/'.join(report['modalities'])} …{report['study_instance_uid'][-8:]}"
