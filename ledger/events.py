@@ -19,7 +19,7 @@ def record(
     actor
         A role (``worker``), an AE title or a user's login; never a patient.
     action
-        A few words in the past tense: ``study complete``.
+        What happened to what: ``study.complete``, ``delivery.dead``.
     subject
         A UID or id; never a patient's data.
     detail

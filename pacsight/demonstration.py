@@ -152,7 +152,7 @@ def running(config: Path, settings: Settings, log: Path) -> Iterator[None]:
 
 def _is_worker_ready(database: Engine) -> bool:
     with reading(database) as session:
-        query = select(Event.id).where(Event.action == "worker ready").limit(1)
+        query = select(Event.id).where(Event.action == "worker.ready").limit(1)
         return session.scalar(query) is not None
 
 

@@ -65,7 +65,7 @@ def run_worker(
             record(
                 session,
                 actor=name[:64],
-                action="worker ready",
+                action="worker.ready",
                 subject="worker",
                 detail={"queues": list(queues), "models": len(registry.models)},
                 now=time.time(),

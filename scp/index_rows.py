@@ -15,7 +15,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from ledger.domain import InstanceFacts, ObjectState, PatientFacts
-from ledger.tables import Event, Instance, ReceivedObject, ResultObjectRow, Series, Study
+from ledger.events import record
+from ledger.tables import Instance, ReceivedObject, ResultObjectRow, Series, Study
 from scp.header import ObjectHeader
 
 INDEXER = "indexer"
@@ -192,8 +193,13 @@ class _Index:
 
     def record(self, action: str, subject: str, **detail: Any) -> None:
         """Append an event."""
-        self._session.add(
-            Event(at=self._now, actor=INDEXER, action=action, subject=subject, detail=detail)
+        record(
+            self._session,
+            actor=INDEXER,
+            action=action,
+            subject=subject,
+            detail=detail,
+            now=self._now,
         )
 
 

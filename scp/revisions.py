@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from ledger.database import reading, transaction
 from ledger.domain import ObjectState
+from ledger.events import record
 from ledger.tables import (
     Association,
-    Event,
     Instance,
     ReceivedObject,
     Revision,
@@ -117,14 +117,13 @@ def _add_revision(session: Session, study: Study, verdict: Verdict, now: float) 
         .execution_options(synchronize_session=False)
     )
     study.open_since = None
-    session.add(
-        Event(
-            at=now,
-            actor=ACTOR,
-            action="study.complete",
-            subject=study.study_instance_uid,
-            detail={"revision": revision.number, "code": verdict.code, "reason": verdict.reason},
-        )
+    record(
+        session,
+        actor=ACTOR,
+        action="study.complete",
+        subject=study.study_instance_uid,
+        detail={"revision": revision.number, "code": verdict.code, "reason": verdict.reason},
+        now=now,
     )
     return revision
 

@@ -61,7 +61,7 @@ def retry(
             record(
                 session,
                 actor="operator",
-                action="delivery retried",
+                action="delivery.retried",
                 subject=f"delivery {row.id}",
                 detail={"attempts": row.attempts},
                 now=now,

@@ -50,7 +50,7 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
             record(
                 session,
                 actor=work.destination,
-                action=f"delivery {row.state}",
+                action=f"delivery.{row.state}",
                 subject=item.sop_instance_uid,
                 detail={"attempt": work.attempt, "status": row.last_status},
                 now=context.clock(),

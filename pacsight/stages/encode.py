@@ -60,7 +60,7 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
             record(
                 session,
                 actor="worker",
-                action="results written",
+                action="results.written",
                 subject=study_uid,
                 detail={"model": decision.model_id, "objects": len(objects)},
                 now=context.clock(),

@@ -87,7 +87,7 @@ def _journal_unreadable(context: StageContext, uid: str, error: InferenceError) 
         record(
             session,
             actor="worker",
-            action="image not analysed",
+            action="image.refused",
             subject=uid,
             detail={"code": error.code},
             now=context.clock(),

@@ -65,7 +65,7 @@ def _journal(
     record(
         session,
         actor="worker",
-        action="study routed" if refusal is None else "study not analysed",
+        action="study.routed" if refusal is None else "study.refused",
         subject=study_of(session, work.revision_id).study_instance_uid,
         detail={"models": accepted} if refusal is None else asdict(refusal),
         now=now,

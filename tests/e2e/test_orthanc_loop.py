@@ -174,7 +174,7 @@ def test_study_that_no_model_takes_is_refused_visibly(
     assert report["state"] == "not analysed"
     (decision,) = report["revisions"][0]["decisions"]
     assert decision["refused"]["code"] == "MODALITY_NOT_ACCEPTED"
-    (event,) = [one for one in report["events"] if one["action"] == "study not analysed"]
+    (event,) = [one for one in report["events"] if one["action"] == "study.refused"]
     assert event["detail"]["code"] == "NO_APPLICABLE_MODEL"
 
 
