@@ -152,11 +152,11 @@ class Receiver:
             time.sleep(0.1)
         return port
 
-    def peak_rss_mb(self) -> float:
-        """Peak resident memory of the main process, in MB."""
+    def peak_rss_mib(self) -> float:
+        """Peak resident memory of the main process, in MiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
+        return int(line.split()[1]) / 1024
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -288,7 +288,7 @@ def measure(folder: Path, count: int, rounds: int, large_bytes: int) -> Measured
 def _keep_peak(result: Measured, name: str, case: str, receiver: Receiver) -> None:
     if not isinstance(receiver, Storescp):  # its memory is in its children
         known = result.peaks.get((name, case), 0.0)
-        result.peaks[name, case] = max(known, receiver.peak_rss_mb())
+        result.peaks[name, case] = max(known, receiver.peak_rss_mib())
 
 
 def table(result: Measured, count: int, rounds: int, large_bytes: int) -> str:
@@ -319,7 +319,7 @@ def table(result: Measured, count: int, rounds: int, large_bytes: int) -> str:
             f"| {kind.name} | {kind.durable} | "
             + " | ".join(cell(kind.name, n) for n in ASSOCIATIONS)
             + " | "
-            + " | ".join("-" if peak is None else f"{peak:.0f} MB" for peak in peaks)
+            + " | ".join("-" if peak is None else f"{peak:.0f} MiB" for peak in peaks)
             + " |"
         )
     for kind in RECEIVERS[1:]:
