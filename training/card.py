@@ -99,9 +99,9 @@ def _threshold(recipe: Recipe, record: Mapping[str, Any]) -> str:
         f"{recipe.select.metric.replace('_', ' ')}), the calibration "
         f"({_CALIBRATION_WORDS[recipe.select.calibration]}) and the threshold were all chosen on "
         "these very pictures, and they are few. They were computed through the serving path "
-        "(OpenVINO). The threshold is the middle of those whose "
-        f"{_THRESHOLD_WORDS[recipe.select.threshold]} is best on average over "
-        f"{recipe.select.resamples} bootstrap resamples, so that single pictures decide less."
+        "(OpenVINO). The threshold makes "
+        f"{_THRESHOLD_WORDS[recipe.select.threshold]} best when each picture's logit is taken as "
+        "uncertain by as much as so few pictures warrant, so that single ones don't decide."
     )
 
 

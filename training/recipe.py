@@ -112,8 +112,7 @@ class SelectSpec(RecipePart):
     metric: Literal["auc", "f1", "accuracy", "log_loss"] = "auc"
     calibration: Literal["temperature", "temperature-and-bias"] = "temperature"
     threshold: Literal["f1", "accuracy", "balanced_accuracy"] = "f1"
-    """Made best on average over bootstrap resamples, so that single pictures decide less."""
-    resamples: int = Field(default=2000, ge=100)
+    """What the operating threshold makes best, after smoothing over the logits."""
 
 
 class OutputSpec(RecipePart):

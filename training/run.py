@@ -162,11 +162,7 @@ def _decide(
     probabilities = calibrated(logits, calibration)
     thresholds = {
         name: choose_threshold(
-            probabilities[:, index],
-            pictures.truth == index,
-            metric=recipe.select.threshold,
-            resamples=recipe.select.resamples,
-            seed=recipe.seed,
+            probabilities[:, index], pictures.truth == index, recipe.select.threshold
         )
         for index, name in enumerate(recipe.data.classes)
         if name in recipe.reported_classes

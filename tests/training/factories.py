@@ -93,7 +93,7 @@ def recipe_values(classes: tuple[str, ...] = ("plain", "spot")) -> dict[str, Any
             "blur_px": 0.5,
         },
         "schedule": {"epochs": 2, "batch_size": 8, "learning_rate": 2e-3, "average_decay": 0.5},
-        "select": {"metric": "log_loss", "calibration": "temperature", "resamples": 100},
+        "select": {"metric": "log_loss", "calibration": "temperature"},
         "report": {
             "intended_use": "Tests",
             "licence": "CC0-1.0",
