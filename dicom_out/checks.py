@@ -21,7 +21,7 @@ from pydicom.errors import InvalidDicomError
 from dicom_out.codes import IMAGING_MEASUREMENTS
 from dicom_out.errors import ResultCheckError
 from dicom_out.model_result import ResultObject
-from dicom_out.patient import same_identity
+from dicom_out.patient import first_difference
 from dicom_out.uids import is_valid_uid
 
 _BY_VALUE_TYPE = "sr-document-content"
@@ -134,7 +134,7 @@ def _check_identity(ds: Dataset, sources: Sequence[Dataset], identity: Dataset) 
             _fail("STUDY_DIFFERS", "it is not in the study of its source.")
         if ds.SeriesInstanceUID == source.SeriesInstanceUID:
             _fail("SERIES_NOT_NEW", "it would join the source's series.")
-    keyword = same_identity(ds, identity)
+    keyword = first_difference(ds, identity)
     if keyword is not None:
         _fail("IDENTITY_DIFFERS", f"{keyword} is not the source's.")
 

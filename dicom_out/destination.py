@@ -21,7 +21,7 @@ class Destination(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(max_length=64, pattern=r"^[\w.-]+$")
     """how settings, the ledger and people call it"""
     ae_title: AeTitleText
     """called AE title"""

@@ -11,6 +11,7 @@ import copy
 import io
 import unicodedata
 import warnings
+from collections.abc import Iterable
 from functools import lru_cache
 
 from highdicom._standard_utils import get_module_attribute_map
@@ -163,9 +164,11 @@ def character_set_of(ds: Dataset) -> str | list[str]:
     return value if isinstance(value, str) else [str(term) for term in value]
 
 
-def same_identity(one: Dataset, other: Dataset) -> str | None:
-    """Return the first identity keyword whose values differ between two headers, or None."""
-    for keyword in identity_keywords():
+def first_difference(
+    one: Dataset, other: Dataset, keywords: Iterable[str] | None = None
+) -> str | None:
+    """Return the first keyword, of all that identify, whose values differ between two headers."""
+    for keyword in identity_keywords() if keywords is None else keywords:
         mine, yours = read_element(one, keyword), read_element(other, keyword)
         if _value(mine) != _value(yours):
             return keyword
@@ -196,4 +199,4 @@ def _survives(identity: Dataset) -> bool:
         again = dcmread(io.BytesIO(buffer.getvalue()), force=True)
     except (ValueError, TypeError, LookupError):
         return False
-    return same_identity(identity, again) is None
+    return first_difference(identity, again) is None

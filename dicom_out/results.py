@@ -20,7 +20,7 @@ from dicom_out.model_result import (
     fit_finding,
     fit_model,
 )
-from dicom_out.patient import character_set_of, read_identity, same_identity
+from dicom_out.patient import character_set_of, first_difference, read_identity
 from dicom_out.sc import encode_capture
 from dicom_out.series import ResultSeries
 from dicom_out.sr import encode_report
@@ -124,7 +124,7 @@ def _refuse_mixed(results: Sequence[ImageResult]) -> None:
 
 def _refuse_other_patients(sources: Sequence[Dataset], identity: Dataset) -> None:
     for source in sources[1:]:
-        if same_identity(identity, read_identity(source)) in ("PatientID", "PatientName"):
+        if first_difference(identity, read_identity(source), ("PatientID", "PatientName")):
             raise ResultInputError("The images of the study name several patients; see its source.")
 
 

@@ -21,7 +21,7 @@ from dicom_out.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 LONG_STRING = 64
 """Characters in a Long String (LO), PS3.5 table 6.2-1."""
 
-_OFFSET = re.compile(r"([+-])(\d{2})(\d{2})")
+_OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")  # -1200 to +1400, PS3.3 C.12.1
 _ACQUISITION_KEYWORDS = (
     "Manufacturer",
     "InstitutionName",

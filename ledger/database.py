@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_TIMEOUT_S = 30.0
+# A server behind a dead network must not hold up senders: libpq's own limits, in s and ms.
+POSTGRES_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 10}
+SCHEMA = "0001"  # the newest of ledger/migrations/versions
 MIGRATION_LOCK = 0x50414353  # one advisory lock number for this schema; "PACS"
 
 
@@ -39,10 +42,18 @@ def open_database(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine
     LedgerError
         The folder can't be made, or the URL names no database we support.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except SQLAlchemyError:
+        backend = ""
+    if backend == "postgresql":
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            connect_args=POSTGRES_PATIENCE,
+        )
+    if backend != "sqlite" or not parsed.database:
         raise LedgerError(
             "The database URL must start with sqlite:/// or postgresql://; correct database_url."
         )
@@ -76,20 +87,33 @@ def migrate(engine: Engine) -> None:
     LedgerError
         The database is unreachable, locked, or newer than this software.
     """
-    from alembic import command  # here, because a receiver that need not migrate saves 11 MB
+    try:
+        if _schema_of(engine) == SCHEMA:
+            return  # without Alembic, which costs half a second and 11 MB
+        _upgrade(engine)
+    except SQLAlchemyError as error:
+        raise LedgerError(f"The ledger can't be opened: {describe(error)}.") from error
+
+
+def _schema_of(engine: Engine) -> str | None:
+    with engine.execution_options(read_only=True).connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.scalar(text("SELECT version_num FROM alembic_version"))
+
+
+def _upgrade(engine: Engine) -> None:
+    from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    try:
-        with engine.begin() as connection:  # one transaction: on SQLite the write lock itself
-            if engine.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": MIGRATION_LOCK})
-            _refuse_newer(connection, config)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except SQLAlchemyError as error:
-        raise LedgerError(f"The ledger can't be opened: {describe(error)}.") from error
+    with engine.begin() as connection:  # one transaction: on SQLite the write lock itself
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": MIGRATION_LOCK})
+        _refuse_newer(connection, config)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def _refuse_newer(connection: Connection, config: Config) -> None:

@@ -27,7 +27,7 @@ from ledger.tables import (
 
 
 def list_studies(session: Session, limit: int = 50) -> list[dict[str, Any]]:
-    """Return the newest studies first: UIDs, counts, state and findings of the newest revision."""
+    """Return the newest studies first: UIDs, counts, and the state of the newest revision."""
     studies = session.scalars(select(Study).order_by(Study.last_received_at.desc()).limit(limit))
     return [_summary(session, study) for study in studies]
 
@@ -67,7 +67,10 @@ def _state(session: Session, study: Study, revisions: Sequence[Revision]) -> str
     if not revisions or revisions[-1].started_at is None:
         return "waiting"
     newest = revisions[-1].id
-    jobs = set(session.scalars(select(Job.state).where(Job.revision_id == newest)))
+    # The outbox tells of deliveries: of their jobs some may fail before one succeeds.
+    jobs = set(
+        session.scalars(select(Job.state).where(Job.revision_id == newest, Job.stage != "deliver"))
+    )
     deliveries = set(
         session.scalars(
             select(Delivery.state)

@@ -13,12 +13,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState, JobState
-from ledger.errors import LedgerError
+from ledger.errors import PacsightError
 from ledger.tables import Decision, Delivery, Job, ResultObjectRow, Revision
 from pacsight.engine import DurableEngine
 from pacsight.exclusive import abandoned
@@ -54,7 +54,7 @@ class Dispatcher:
         self._own_lock = own_lock
 
     def run(self, stop: threading.Event) -> None:
-        """Tick until `stop` is set; a ledger that can't be used is waited for."""
+        """Tick until `stop` is set; what may pass, such as a locked ledger, is waited for."""
         reconciled_at = self._clock()
         while not stop.is_set():
             try:
@@ -64,8 +64,10 @@ class Dispatcher:
                     self.reconcile()
                     reconciled_at = self._clock()
                 stop.wait(0 if busy else TICK_S)
-            except LedgerError as error:
-                logger.warning("waiting for the ledger: %s", error)
+            except PacsightError as error:
+                if not error.retryable:
+                    raise
+                logger.warning("waiting: %s: %s", error.code, error)
                 stop.wait(PATIENCE_AFTER_ERROR_S)
 
     def tick(self) -> bool:
@@ -92,8 +94,7 @@ class Dispatcher:
         for work in due:
             self._submit(work, work.destination)
             with transaction(self._database) as session:
-                for row, _ in pending(session, work):
-                    row.next_attempt_at = None
+                mark_started(session, work)
         return len(due)
 
     def _submit(self, work: Work, subject: str) -> None:
@@ -117,13 +118,10 @@ class Dispatcher:
             ).all()
         for key, word in self._engine.ended_without_result(live).items() if live else ():
             with transaction(self._database) as session:
-                job_failed(
-                    session,
-                    key,
-                    "JOB_GIVEN_UP",
-                    f"The engine gave this job up ({word}); see the log, then replay the study.",
-                    self._clock(),
-                )
+                job = session.get_one(Job, key)
+                code = job.error_code or "JOB_GIVEN_UP"
+                last = job.error or "It ended its worker each time; see the log."
+                job_failed(session, key, code, f"{last} Given up; replay the study.", self._clock())
                 self._postpone(session, key)
             logger.error("%s given up: %s", key, word)
 
@@ -136,20 +134,49 @@ class Dispatcher:
 
 
 def due_deliveries(session: Session, now: float) -> list[Work]:
-    """Return one unit per decision and destination with pending rows that are due."""
-    rows = session.execute(
-        select(Delivery, ResultObjectRow.decision_id, Decision.revision_id)
+    """Return one unit per decision and destination with pending rows that are due.
+
+    The attempt's number is new for all rows of the two, whatever became of them, so that its key
+    was never used before.
+    """
+    due = session.execute(
+        select(ResultObjectRow.decision_id, Decision.revision_id, Delivery.destination)
         .join(ResultObjectRow, Delivery.result_object_id == ResultObjectRow.id)
         .join(Decision, ResultObjectRow.decision_id == Decision.id)
         .where(Delivery.state == DeliveryState.PENDING, Delivery.next_attempt_at <= now)
-        .order_by(Delivery.id)
+        .group_by(ResultObjectRow.decision_id, Decision.revision_id, Delivery.destination)
+        .order_by(func.min(Delivery.id))
+    ).all()
+    return [
+        Work(
+            Stage.DELIVER,
+            revision_id,
+            decision_id,
+            destination,
+            _attempts(session, decision_id, destination) + 1,
+        )
+        for decision_id, revision_id, destination in due
+    ]
+
+
+def _attempts(session: Session, decision_id: int, destination: str) -> int:
+    return session.execute(
+        select(func.max(Delivery.attempts))
+        .join(ResultObjectRow, Delivery.result_object_id == ResultObjectRow.id)
+        .where(ResultObjectRow.decision_id == decision_id, Delivery.destination == destination)
+    ).scalar_one()
+
+
+def mark_started(session: Session, work: Work) -> None:
+    """Take the date off what an attempt is about, unless the attempt has settled it already."""
+    rows = [row.id for row, _ in pending(session, work)]
+    session.execute(
+        update(Delivery)
+        .where(
+            Delivery.id.in_(rows),
+            Delivery.state == DeliveryState.PENDING,
+            Delivery.attempts < work.attempt,
+        )
+        .values(next_attempt_at=None)
+        .execution_options(synchronize_session=False)
     )
-    units: dict[tuple[int, str], Work] = {}
-    for delivery, decision_id, revision_id in rows:
-        key = (decision_id, delivery.destination)
-        attempt = delivery.attempts + 1
-        if key not in units or units[key].attempt < attempt:
-            units[key] = Work(
-                Stage.DELIVER, revision_id, decision_id, delivery.destination, attempt
-            )
-    return list(units.values())

@@ -7,7 +7,8 @@
         ├── SettingsError          pacsight.yaml or PACSIGHT_* is wrong
         ├── AlreadyRunningError    another process holds this role
         ├── NotFoundError          no such study, model, delivery or file
-        └── StageError             a stage of the workflow can't go on
+        ├── StageError             a stage of the workflow can't go on
+        └── DiskError              a stage can't write its output; tried again
 """
 
 from ledger.errors import PacsightError
@@ -41,3 +42,10 @@ class StageError(OperationError):
     """A stage can't go on: what it needs is missing from the ledger or the disk."""
 
     code = "STAGE_INPUT_MISSING"
+
+
+class DiskError(OperationError):
+    """The data folder can't be written."""
+
+    code = "DISK_WRITE_FAILED"
+    retryable = True

@@ -38,6 +38,8 @@ def exclusive(path: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink == 0:  # removed by abandoned() meanwhile
+                raise BlockingIOError
         except BlockingIOError as error:
             raise AlreadyRunningError(
                 f"{path.stem} runs already on this data folder; stop it or choose another name."

@@ -87,8 +87,12 @@ def _receiver(settings: Settings) -> Check:
     ourselves = Destination(
         name="ourselves", ae_title=settings.scp.ae_title, host="127.0.0.1", port=settings.scp.port
     )
-    if echo(ourselves, calling_ae_title=settings.scp.ae_title).is_delivered:
+    receipt = echo(ourselves, calling_ae_title=settings.scp.ae_title)
+    if receipt.is_delivered:
         return Check("receiver", True, f"Answers C-ECHO on port {settings.scp.port}.")
+    if receipt.code == "ASSOCIATION_REJECTED":
+        sentence = f"Runs on port {settings.scp.port}; it does not admit this machine."
+        return Check("receiver", True, sentence)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

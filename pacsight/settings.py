@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -49,6 +49,13 @@ class Settings(BaseSettings):
     inference: InferenceConfig = InferenceConfig()
     destinations: tuple[Destination, ...] = Field(default=())
     delivery: DeliveryConfig = DeliveryConfig()
+
+    @field_validator("destinations")
+    @classmethod
+    def _names_differ(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        if len({destination.name for destination in value}) < len(value):
+            raise ValueError("each destination needs a name of its own")
+        return value
 
     @property
     def ledger_url(self) -> str:

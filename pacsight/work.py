@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from ledger.domain import JobState
 from ledger.tables import Job
+
+INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class Stage(StrEnum):
@@ -67,17 +70,16 @@ class Work:
 
 def job_queued(session: Session, work: Work, subject: str, now: float) -> None:
     """Record that `work` waits for a worker; nothing happens if it is known already."""
-    if session.get(Job, work.key) is None:
-        session.add(
-            Job(
-                id=work.key,
-                revision_id=work.revision_id,
-                stage=work.stage,
-                subject=subject,
-                state=JobState.QUEUED,
-                created_at=now,
-            )
-        )
+    insert = INSERT[session.get_bind().dialect.name]
+    row = insert(Job).values(
+        id=work.key,
+        revision_id=work.revision_id,
+        stage=work.stage,
+        subject=subject,
+        state=JobState.QUEUED,
+        created_at=now,
+    )
+    session.execute(row.on_conflict_do_nothing())
 
 
 def job_started(session: Session, work: Work, now: float) -> None:
@@ -89,7 +91,13 @@ def job_started(session: Session, work: Work, now: float) -> None:
 def job_done(session: Session, work: Work, now: float) -> None:
     """Record that `work` is finished."""
     job = session.get_one(Job, work.key)
-    job.state, job.finished_at = JobState.DONE, now
+    job.state, job.finished_at, job.error_code, job.error = JobState.DONE, now, None, None
+
+
+def job_hindered(session: Session, work: Work, code: str, message: str) -> None:
+    """Record why `work` did not get on this time; it will be tried again."""
+    job = session.get_one(Job, work.key)
+    job.error_code, job.error = code, message
 
 
 def job_failed(session: Session, key: str, code: str, message: str, now: float) -> None:

@@ -96,15 +96,17 @@ class GroupCommit:
         group: list[_Job] = []
         while self._queue:
             group.append(self._queue.popleft())
-        error: LedgerError | None = None
+        for job in group:  # nobody in the group is acknowledged unless the line after insert runs
+            job.is_done, job.error = True, LedgerError("The commit was broken off.")
         try:
             self._writer.insert([(job.record, job.row) for job in group])
-        except LedgerError as caught:
-            error = caught
-            LOGGER.error("%d received objects are not acknowledged: %s", len(group), caught)
-        for job in group:
-            job.error = error
-            job.is_done = True
+        except LedgerError as error:
+            LOGGER.error("%d received objects are not acknowledged: %s", len(group), error)
+            for job in group:
+                job.error = error
+        else:
+            for job in group:
+                job.error = None
 
     def _write_ends(self) -> None:
         while True:

@@ -121,6 +121,10 @@ def _read(spool_dir: Path, row: _Unread) -> ObjectHeader | Quarantined:
             error.__cause__, FileNotFoundError
         ):
             raise  # no permission, no descriptors: true of all objects, and it passes
+        if not any(spool_dir.glob("*.seg")):
+            raise SpoolError(
+                f"{spool_dir} holds nothing though objects were received; is it the receiver's?"
+            ) from error  # not mounted, or another machine's: the objects are not lost
         return Quarantined("SPOOL_MISSING", f"{error} Restore the spool or send the study again.")
     except OSError as error:
         if error.errno != errno.EIO:

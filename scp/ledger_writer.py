@@ -138,6 +138,9 @@ class LedgerWriter:
                 raise LedgerError(_sentence(error)) from error
             self._transact(work)  # the server went away while nobody sent
             return
+        except BaseException:  # out of memory, say: never leave a transaction open
+            self.close()
+            raise
         try:
             self._connection.commit()
         except self._error as error:  # may have happened all the same: never tried again here

@@ -69,6 +69,7 @@ def replay_study(session: Session, study: Study, *, now: float) -> int | None:
     int or None
         Number of the new revision; None if the study holds no instance.
     """
+    session.get(Study, study.id, with_for_update=True)  # one revision number at a time
     query = select(Instance.id).join(Series).where(Series.study_id == study.id).limit(1)
     if session.scalar(query) is None:
         return None

@@ -16,7 +16,7 @@ from pacsight.stages.deliver import deliver_results, postpone
 from pacsight.stages.encode import encode_decision
 from pacsight.stages.predict import predict_decision
 from pacsight.stages.route import route_revision
-from pacsight.work import Stage, Work, job_done, job_failed, job_started
+from pacsight.work import Stage, Work, job_done, job_failed, job_hindered, job_started
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,9 @@ def perform(context: StageContext, work: Work) -> Sequence[Work]:
         following = STAGES[work.stage](context, work)
     except PacsightError as error:
         if error.retryable:
+            logger.warning("%s is tried again: %s", work.key, error.code)
+            with transaction(context.database) as session:
+                job_hindered(session, work, error.code, str(error))
             raise
         _fail(context, work, error.code, str(error))
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from inference.model_server import ModelServer
 from inference.reading import read_image
 from inference.registry import Registry
 from inference.source_image import SourceImage
+from ledger.database import reading
 from ledger.tables import Decision, Instance, ReceivedObject, Revision, Series, Study
-from pacsight.errors import StageError
+from pacsight.errors import DiskError, StageError
 from pacsight.settings import Settings
 from scp.spool import open_object
 
@@ -73,7 +75,7 @@ def source_image(context: StageContext, revision_id: int, sop_instance_uid: str)
     scp.errors.SpoolError, inference.errors.InferenceError
         The object can't be read.
     """
-    with Session(context.database) as session:
+    with reading(context.database) as session:
         for instance in instances_of(session, revision_id):
             if instance.sop_instance_uid == sop_instance_uid:
                 stored = session.get_one(ReceivedObject, instance.received_object_id)
@@ -86,15 +88,32 @@ def source_image(context: StageContext, revision_id: int, sop_instance_uid: str)
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that after a crash it is there whole or not at all.
+
+    Raises
+    ------
+    DiskError
+        The disk is full or broken; nothing is left of the file.
+    """
     partial = path.with_suffix(path.suffix + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise DiskError(
+            f"A result can't be written: {error.strerror}. It is tried again; make space."
+        ) from error
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

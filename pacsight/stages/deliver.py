@@ -36,6 +36,8 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
         receipts = dict(zip((item.sop_instance_uid for item in waiting), sent, strict=True))
     with transaction(context.database) as session:
         for row, item in pending(session, work):
+            if destination is not None and item.sop_instance_uid not in receipts:
+                continue  # retried by hand meanwhile: the next attempt's
             if destination is None:
                 row.attempts, row.state = work.attempt, DeliveryState.DEAD
                 row.last_error = "DESTINATION_UNKNOWN: add it to the settings again and retry."

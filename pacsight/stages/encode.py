@@ -75,7 +75,12 @@ def _is_encoded(session: Session, decision_id: int) -> bool:
 
 def _package(registry: Registry, decision: Decision) -> ModelPackage:
     for package in registry.models:
-        if package.identity.digest == decision.model_digest:
+        identity = package.identity
+        if (identity.model_id, identity.version, identity.digest) == (
+            decision.model_id,
+            decision.model_version,
+            decision.model_digest,
+        ):
             return package
     raise StageError(
         f"Model {decision.model_id} {decision.model_version} is no longer installed; "

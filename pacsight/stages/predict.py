@@ -18,6 +18,7 @@ from ledger.database import reading, transaction
 from ledger.domain import Code, Finding, Heatmap, ModelIdentity, Prediction
 from ledger.events import record
 from ledger.tables import Decision, PredictionRow
+from pacsight.errors import StageError
 from pacsight.stages.context import StageContext, accepted_decision, source_image, write_durably
 from pacsight.work import Stage, Work, job_queued
 
@@ -111,15 +112,24 @@ def _summary(prediction: Prediction) -> dict[str, Any]:
 
 
 def load_prediction(row: PredictionRow, data_dir: Path) -> Prediction:
-    """Read back what :func:`predict_decision` stored."""
+    """Read back what :func:`predict_decision` stored.
+
+    Raises
+    ------
+    StageError
+        The heatmap's file is gone or damaged.
+    """
     findings = tuple(
         Finding(**{**finding, "concept": Code(**finding["concept"])})
         for finding in row.summary["findings"]
     )
     heatmap = None
     if row.summary["heatmap"] is not None:
-        with np.load(data_dir / row.artifact, allow_pickle=False) as arrays:
-            heatmap = Heatmap(array=arrays["heatmap"], **row.summary["heatmap"])
+        try:
+            with np.load(data_dir / row.artifact, allow_pickle=False) as arrays:
+                heatmap = Heatmap(array=arrays["heatmap"], **row.summary["heatmap"])
+        except (OSError, ValueError, KeyError) as error:
+            raise StageError("The stored heatmap can't be read; replay the study.") from error
     return Prediction(
         model=ModelIdentity(**row.summary["model"]),
         sop_instance_uid=row.sop_instance_uid,

@@ -349,6 +349,7 @@ def test_two_patients_in_one_study_are_refused() -> None:
     one = source(seed=1)
     two = source(seed=2, patient=SamplePatient("Other^Person", "OTHER"))
     two.StudyInstanceUID = one.StudyInstanceUID
+    two.ReferencedPatientSequence = [Dataset()]  # differs too, and comes first
     with pytest.raises(ResultInputError, match="several patients"):
         encode(one, two)
 

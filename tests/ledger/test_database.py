@@ -198,3 +198,21 @@ def test_text_comes_back_as_it_was(engine: Engine, name: str) -> None:
     with reading(engine) as session:
         assert session.scalar(select(Study.patient_name)) == name
         assert session.scalar(select(Event.detail)) == {"name": name}
+
+
+def test_newest_schema_is_the_one_that_the_code_names(sqlite_engine: Engine) -> None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    from ledger import database
+
+    config = Config()
+    folder = Path(database.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    assert ScriptDirectory.from_config(config).get_current_head() == database.SCHEMA
+
+
+@pytest.mark.parametrize("url", ["postgres//host/name", "mysql://host/name", "sqlite://", ""])
+def test_url_of_no_database_is_one_sentence(url: str) -> None:
+    with pytest.raises(LedgerError, match="must start with sqlite"):
+        open_database(url)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -9,9 +12,10 @@ from sqlalchemy.orm import Session
 from dicom_out.destination import DeliveryConfig, DeliveryReceipt, Outcome
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState
-from ledger.tables import Decision, Delivery, ResultObjectRow, Revision, Study
-from pacsight.dispatcher import due_deliveries
+from ledger.tables import Decision, Delivery, Job, ResultObjectRow, Revision, Study
+from pacsight.dispatcher import due_deliveries, mark_started
 from pacsight.stages.deliver import settle
+from pacsight.work import Stage, Work, job_queued
 
 RULES = DeliveryConfig(first_retry_s=10, longest_retry_s=3600, give_up_after_s=3 * 86400)
 
@@ -107,3 +111,61 @@ def test_due_rows_of_one_decision_and_destination_are_one_attempt(engine: Engine
         assert due_deliveries(session, now=1.0) == []
     assert (work.decision_id, work.destination, work.attempt) == (decision_id, "pacs", 3)
     assert work.key == f"deliver:{decision_id}:pacs:3"
+
+
+def test_letter_retried_by_hand_never_uses_the_key_of_an_attempt_that_was(engine: Engine) -> None:
+    with transaction(engine) as session:
+        dead = add_result(session, "1.0")
+        session.flush()
+        decision_id = session.get_one(ResultObjectRow, dead.result_object_id).decision_id
+        other = add_delivery(session, decision_id, "1.1")
+        dead.state, dead.attempts = DeliveryState.DEAD, 1
+        other.attempts, other.next_attempt_at = 5, 900.0
+    with transaction(engine) as session:
+        row = session.get_one(Delivery, dead.id)
+        row.state, row.next_attempt_at = DeliveryState.PENDING, 10.0
+    with reading(engine) as session:
+        (work,) = due_deliveries(session, now=10.0)
+    assert work.attempt == 6
+
+
+def test_date_of_the_next_attempt_outlives_a_late_mark_of_this_one(engine: Engine) -> None:
+    with transaction(engine) as session:
+        row = add_result(session, "1.0")
+        row.next_attempt_at = 5.0
+    with reading(engine) as session:
+        (work,) = due_deliveries(session, now=10.0)
+    with transaction(engine) as session:  # the attempt was quick, and failed
+        settle(
+            session.get_one(Delivery, row.id),
+            _receipt(Outcome.FAILED, retryable=True),
+            attempt=work.attempt,
+            rules=RULES,
+            now=11.0,
+        )
+    with transaction(engine) as session:
+        mark_started(session, work)
+    with reading(engine) as session:
+        assert session.get_one(Delivery, row.id).next_attempt_at == 21.0
+
+
+def test_two_dispatchers_queue_the_same_unit_once(engine: Engine) -> None:
+    with transaction(engine) as session:
+        row = add_result(session, "1.0")
+        session.flush()
+        decision_id = session.get_one(ResultObjectRow, row.result_object_id).decision_id
+        revision_id = session.get_one(Decision, decision_id).revision_id
+    start = threading.Barrier(2)
+
+    def queue() -> None:
+        for number in range(30):
+            start.wait(10)
+            with transaction(engine) as session:
+                unit = Work(Stage.DELIVER, revision_id, decision_id, "pacs", number)
+                job_queued(session, unit, "pacs", 1.0)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(queue), pool.submit(queue)]:
+            done.result()
+    with reading(engine) as session:
+        assert session.query(Job).count() == 30

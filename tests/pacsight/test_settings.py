@@ -64,6 +64,12 @@ def test_destinations_can_come_from_the_environment(
         ("scp: {port: many}", "Setting 'scp.port': Input should be a valid integer"),
         ("scp: {ae_title: A TITLE THAT IS TOO LONG}", "Setting 'scp.ae_title'"),
         ("scp: {allowed_peers: [{address: nowhere}]}", "Setting 'scp.allowed_peers.0.address'"),
+        (
+            "destinations: [{name: a, ae_title: X, host: h, port: 1},"
+            " {name: a, ae_title: Y, host: h, port: 1}]",
+            "each destination needs a name of its own",
+        ),
+        ("destinations: [{name: 'a:b', ae_title: X, host: h, port: 1}]", "destinations.0.name"),
         ("- a\n- b", "must hold settings"),
         ("scp: {", "is not valid YAML"),
     ],

@@ -153,6 +153,38 @@ def locked(engine: Engine) -> Iterator[None]:
         other.close()
 
 
+def test_nobody_is_acknowledged_when_the_commit_ends_in_a_way_nobody_thought_of(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with committing(engine) as commits:
+        others_wait, insert = threading.Event(), commits._writer.insert
+
+        def broken(objects: Any) -> None:
+            others_wait.wait(5)
+            raise MemoryError
+
+        monkeypatch.setattr(commits._writer, "insert", broken)
+        raised: list[BaseException] = []
+
+        def store(uid: str) -> None:
+            try:
+                commits.store(record(), row(uid))
+            except (CommitError, MemoryError) as error:
+                raised.append(error)
+
+        threads = [threading.Thread(target=store, args=(f"1.{n}",)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(commits._queue) == 3, "the others to queue up")
+        others_wait.set()
+        for thread in threads:
+            thread.join()
+        assert len(raised) == 4
+        monkeypatch.setattr(commits._writer, "insert", insert)
+        commits.store(record(), row("1.9"))
+    assert [one.sop_instance_uid for one in rows(engine)] == ["1.9"]
+
+
 def test_locked_ledger_fails_after_the_timeout_and_recovers(sqlite_engine: Engine) -> None:
     with committing(sqlite_engine, timeout_s=0.3) as commits:
         with locked(sqlite_engine):

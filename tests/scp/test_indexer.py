@@ -345,8 +345,17 @@ def test_data_set_of_another_instance_than_named_is_quarantined(on_sqlite: Recei
 
 def test_missing_segment_is_quarantined(on_sqlite: Received) -> None:
     object_id = on_sqlite.add(radiograph())
-    (on_sqlite.spool / SEGMENT).unlink()
+    (on_sqlite.spool / SEGMENT).rename(on_sqlite.spool / "another.seg")
     assert quarantine(on_sqlite, object_id) == "SPOOL_MISSING"
+
+
+def test_spool_that_is_not_mounted_leaves_everything_as_it_is(on_sqlite: Received) -> None:
+    on_sqlite.add(radiograph())
+    on_sqlite.spool.rename(on_sqlite.spool.with_suffix(".away"))
+    with pytest.raises(SpoolError, match="holds nothing"):
+        index(on_sqlite)
+    on_sqlite.spool.with_suffix(".away").rename(on_sqlite.spool)
+    assert index(on_sqlite) == 1
 
 
 def test_short_segment_is_quarantined(on_sqlite: Received) -> None:
