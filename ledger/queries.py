@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from ledger.tables import (
@@ -233,10 +233,26 @@ def list_quarantined(session: Session, limit: int = 100) -> list[dict[str, Any]]
 
 
 def _events(session: Session, study: Study) -> list[dict[str, Any]]:
-    rows = session.scalars(
-        select(Event).where(Event.subject == study.study_instance_uid).order_by(Event.id)
+    instances = select(Instance.sop_instance_uid).join(Series).where(Series.study_id == study.id)
+    results = (
+        select(ResultObjectRow.sop_instance_uid)
+        .join(Decision, ResultObjectRow.decision_id == Decision.id)
+        .join(Revision, Decision.revision_id == Revision.id)
+        .where(Revision.study_id == study.id)
     )
+    about = (
+        Event.subject == study.study_instance_uid,
+        Event.subject.in_(instances),
+        Event.subject.in_(results),
+    )
+    rows = session.scalars(select(Event).where(or_(*about)).order_by(Event.id))
     return [
-        {"at": row.at, "actor": row.actor, "action": row.action, "detail": row.detail}
+        {
+            "at": row.at,
+            "actor": row.actor,
+            "action": row.action,
+            "subject": row.subject,
+            "detail": row.detail,
+        }
         for row in rows
     ]

@@ -15,14 +15,14 @@ from typing import Any
 import yaml
 from PIL import Image
 from pydicom import Dataset, dcmread
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 
 from dicom_out.delivery import send
 from dicom_out.destination import Destination, Outcome
 from ledger.database import reading
-from ledger.queries import find_study, study_report
-from ledger.tables import Event
-from pacsight.analysis import collect_studies
+from ledger.domain import ObjectState
+from ledger.queries import list_quarantined, list_studies, study_report
+from ledger.tables import Event, ReceivedObject, Study
 from pacsight.errors import OperationError
 from pacsight.settings import Settings, load_settings, open_ledger
 from pacsight.stand_in_pacs import AE_TITLE, StandInPacs, free_port, start_pacs
@@ -30,7 +30,8 @@ from pacsight.waiting import is_listening, wait_until
 
 MARKER = ".pacsight-demo"
 START_S = 120.0
-STUDY_S = 180.0
+OBJECT_S = 5.0
+MOST_STUDIES = 10_000
 SETTLED = {"done", "failed", "not analysed", "undelivered"}
 
 
@@ -43,14 +44,18 @@ class StudyOutcome:
     pictures: tuple[Path, ...]
 
     @property
-    def is_settled(self) -> bool:
-        """Whether nothing is under way any more."""
-        return self.report["state"] in SETTLED
-
-    @property
     def is_well(self) -> bool:
         """Whether it was analysed and delivered, or refused for a reason."""
         return self.report["state"] in {"done", "not analysed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What became of everything that was sent."""
+
+    studies: list[StudyOutcome]
+    quarantined: list[dict[str, Any]]
+    """objects that can't be read, as :func:`ledger.queries.list_quarantined` lists them"""
 
 
 def fresh_folder(folder: Path) -> Path:
@@ -71,7 +76,7 @@ def fresh_folder(folder: Path) -> Path:
 
 def demonstrate(
     files: Sequence[Path], folder: Path, models_dir: Path, say: Callable[[str], None]
-) -> list[StudyOutcome]:
+) -> Outcomes:
     """Send `files` to a Pacsight started for it, wait for the results, and fetch them.
 
     Parameters
@@ -96,11 +101,13 @@ def demonstrate(
             say("Preparing the models for this machine.")
             if not wait_until(lambda: _is_worker_ready(database), START_S):
                 raise OperationError("The worker did not get ready in time; see pacsight.log.")
-            uids = _push(files, settings)
-            say(f"{len(files)} objects of {len(uids)} studies sent and acknowledged.")
-            reports = _await(database, uids, say)
+            sent = _push(files, settings)
+            say(f"{sent} objects sent and acknowledged.")
+            reports = _await(database, sent, say)
+            with reading(database) as session:
+                quarantined = list_quarantined(session)
             database.dispose()
-        return _collect(reports, pacs, folder)
+        return Outcomes(_collect(reports, pacs, folder), quarantined)
 
 
 def write_settings(folder: Path, models_dir: Path, pacs_port: int) -> Path:
@@ -156,38 +163,46 @@ def _is_worker_ready(database: Engine) -> bool:
         return session.scalar(query) is not None
 
 
-def _push(files: Sequence[Path], settings: Settings) -> list[str]:
+def _push(files: Sequence[Path], settings: Settings) -> int:
     receipts = send(files, ourselves(settings), calling_ae_title="DEMO")
     for receipt in receipts:
         if not receipt.is_delivered and receipt.outcome is not Outcome.SKIPPED:
             raise OperationError(f"A file was not taken: {receipt.code}: {receipt.message}")
-    studies = [study.study_instance_uid for study in collect_studies(files)]
-    uids = list(dict.fromkeys(uid for uid in studies if uid))
-    if not uids:
-        raise OperationError("No DICOM image is there; 'pacsight analyze' takes PNG and JPG.")
-    return uids
+    sent = sum(receipt.is_delivered for receipt in receipts)
+    if not sent:
+        raise OperationError("No DICOM object is there; 'pacsight analyze' takes PNG and JPG.")
+    return sent
 
 
-def _await(
-    database: Engine, uids: Sequence[str], say: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    settled: dict[str, dict[str, Any]] = {}
+def _await(database: Engine, objects: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Wait until every object is read and every study settled."""
+    said: set[int] = {0}
 
     def all_settled() -> bool:
-        with reading(database) as session:
-            for uid in uids:
-                study = find_study(session, uid)
-                if study is None or uid in settled:
-                    continue
-                report = study_report(session, study)
-                if report["state"] in SETTLED:
-                    settled[uid] = report
-                    say(f"{len(settled)} of {len(uids)}: {report['state']}.")
-        return len(settled) == len(uids)
+        unread, studies = _progress(database)
+        settled = sum(study["state"] in SETTLED for study in studies)
+        if settled not in said:
+            said.add(settled)
+            say(f"{settled} of {len(studies)} studies settled.")
+        return not unread and settled == len(studies)
 
-    if not wait_until(all_settled, STUDY_S):
+    if not wait_until(all_settled, START_S + objects * OBJECT_S):
         raise OperationError("Not every study was finished in time; see pacsight.log.")
-    return [settled[uid] for uid in uids]
+    return _reports(database)
+
+
+def _progress(database: Engine) -> tuple[int, list[dict[str, Any]]]:
+    with reading(database) as session:
+        unread = session.scalar(
+            select(func.count()).where(ReceivedObject.state == ObjectState.RECEIVED)
+        )
+        return unread or 0, list_studies(session, limit=MOST_STUDIES)
+
+
+def _reports(database: Engine) -> list[dict[str, Any]]:
+    with reading(database) as session:
+        studies = session.scalars(select(Study).order_by(Study.id).limit(MOST_STUDIES)).all()
+        return [study_report(session, study) for study in studies]
 
 
 def _collect(

@@ -12,7 +12,7 @@ from ledger.database import reading, transaction
 from ledger.domain import DeliveryState
 from ledger.events import record
 from ledger.queries import list_deliveries
-from ledger.tables import Delivery
+from ledger.tables import Delivery, ResultObjectRow
 from pacsight.commands.output import Json, print_json, print_table
 from pacsight.errors import NotFoundError
 from pacsight.settings import load_settings, open_ledger
@@ -62,8 +62,8 @@ def retry(
                 session,
                 actor="operator",
                 action="delivery.retried",
-                subject=f"delivery {row.id}",
-                detail={"attempts": row.attempts},
+                subject=session.get_one(ResultObjectRow, row.result_object_id).sop_instance_uid,
+                detail={"destination": row.destination, "attempts": row.attempts},
                 now=now,
             )
     typer.echo(f"{len(rows)} deliveries will be tried again now.")

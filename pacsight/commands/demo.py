@@ -13,7 +13,7 @@ from pacsight.commands.studies import finding_text
 from pacsight.settings import load_settings
 
 if TYPE_CHECKING:
-    from pacsight.demonstration import StudyOutcome
+    from pacsight.demonstration import Outcomes, StudyOutcome
 
 
 def demo(
@@ -34,7 +34,7 @@ def demo(
         files = write_sample_studies(folder / "samples")
         console.print(f"Synthetic sample studies: {folder / 'samples'}.")
     else:
-        files = [study] if study.is_file() else sorted(p for p in study.rglob("*") if p.is_file())
+        files = [study]
     with console.status("Starting …") as status:
 
         def say(sentence: str) -> None:
@@ -43,16 +43,19 @@ def demo(
 
         outcomes = demonstrate(files, folder, load_settings().models_dir, say)
     _print(outcomes, folder)
-    if not all(outcome.is_well for outcome in outcomes):
+    if outcomes.quarantined or not all(outcome.is_well for outcome in outcomes.studies):
         raise typer.Exit(1)
 
 
-def _print(outcomes: list[StudyOutcome], folder: Path) -> None:
+def _print(outcomes: Outcomes, folder: Path) -> None:
     columns = ("study", "why complete", "model", "finding", "delivered", "seconds")
-    rows = [row for outcome in outcomes for row in _rows(outcome)]
+    rows = [row for outcome in outcomes.studies for row in _rows(outcome)]
+    for item in outcomes.quarantined:
+        reason = f"quarantined: {item['code']}: {item['reason']}"
+        rows.append([f"object …{item['sop_instance_uid'][-8:]}", "", "", reason, "", ""])
     print_table("What came back", columns, rows)
     typer.echo(f"DICOM results as the PACS holds them: {folder / 'results'}")
-    for outcome in outcomes:
+    for outcome in outcomes.studies:
         for picture in outcome.pictures:
             typer.echo(f"Heatmap: {picture}")
     typer.echo(f"Settings and log: {folder / 'pacsight.yaml'}, {folder / 'pacsight.log'}")

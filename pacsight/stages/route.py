@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from inference.routing import route, study_refusal
+from inference.manifest import Manifest
+from inference.routing import refuse_instance, route, study_refusal
 from ledger.database import transaction
 from ledger.domain import InstanceFacts, RoutingDecision
 from ledger.events import record
-from ledger.tables import Decision
+from ledger.tables import Decision, Study
 from pacsight.stages.context import StageContext, instances_of, study_of
 from pacsight.work import Stage, Work, job_queued
 
@@ -29,11 +32,16 @@ def route_revision(context: StageContext, work: Work) -> Sequence[Work]:
                 InstanceFacts.from_json(instance.facts)
                 for instance in instances_of(session, work.revision_id)
             ]
-            routed = route(facts, context.registry.manifests)
+            manifests = context.registry.manifests
+            routed = route(facts, manifests)
             decisions = [_row(work.revision_id, decision, now) for decision in routed]
             session.add_all(decisions)
             session.flush()
-            _journal(session, work, routed, now)
+            journal = _Journal(session, study_of(session, work.revision_id), now)
+            journal.study(routed)
+            for answer, manifest in zip(routed, manifests, strict=True):
+                if answer.is_accepted:
+                    journal.images_left_out(facts, manifest)
         following = []
         for decision in decisions:
             if decision.is_accepted:
@@ -57,16 +65,30 @@ def _row(revision_id: int, decision: RoutingDecision, now: float) -> Decision:
     )
 
 
-def _journal(
-    session: Session, work: Work, decisions: Sequence[RoutingDecision], now: float
-) -> None:
-    refusal = study_refusal(decisions)
-    accepted = [decision.model.model_id for decision in decisions if decision.is_accepted]
-    record(
-        session,
-        actor="worker",
-        action="study.routed" if refusal is None else "study.refused",
-        subject=study_of(session, work.revision_id).study_instance_uid,
-        detail={"models": accepted} if refusal is None else asdict(refusal),
-        now=now,
-    )
+@dataclass(frozen=True, slots=True)
+class _Journal:
+    session: Session
+    about: Study
+    now: float
+
+    def study(self, decisions: Sequence[RoutingDecision]) -> None:
+        refusal = study_refusal(decisions)
+        if refusal is not None:
+            self._record("study.refused", asdict(refusal))
+            return
+        accepted = [decision.model.model_id for decision in decisions if decision.is_accepted]
+        self._record("study.routed", {"models": accepted})
+
+    def images_left_out(self, facts: Sequence[InstanceFacts], manifest: Manifest) -> None:
+        """Say which images of the study a model that applies did not take, by reason."""
+        refusals = [refuse_instance(item, manifest) for item in facts]
+        counts = Counter((one.code, one.message) for one in refusals if one is not None)
+        for (code, message), count in counts.items():
+            detail = {"model": manifest.id, "code": code, "message": message, "images": count}
+            self._record("images.refused", detail)
+
+    def _record(self, action: str, detail: dict[str, Any]) -> None:
+        uid = self.about.study_instance_uid
+        record(
+            self.session, actor="worker", action=action, subject=uid, detail=detail, now=self.now
+        )
