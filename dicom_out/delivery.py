@@ -24,25 +24,12 @@ from dicom_out.destination import (
     NOT_DICOM,
     NOT_STORABLE,
     UNREADABLE,
-    DeliveryConfig,
     DeliveryReceipt,
     Destination,
     Outcome,
     Verdict,
     judge_status,
-    next_delay_s,
 )
-
-__all__ = [
-    "DeliveryConfig",
-    "DeliveryReceipt",
-    "Destination",
-    "Outcome",
-    "deliver",
-    "echo",
-    "next_delay_s",
-    "send",
-]
 
 MAX_CONTEXTS = 128
 """Presentation contexts in one association: odd ids from 1 to 255 (PS3.8 section 9.3.2.2)."""
@@ -65,27 +52,6 @@ class _Item:
         return self.sop_class_uid, self.transfer_syntax_uid
 
 
-def deliver(
-    files: Sequence[Path], destination: Destination, *, calling_ae_title: str
-) -> list[DeliveryReceipt]:
-    """Send DICOM files in one association and return a receipt for each, in their order.
-
-    Parameters
-    ----------
-    files
-        Part 10 files; their bytes go out unchanged.
-    destination
-        Where to; its ``calling_ae_title`` wins over the argument.
-    calling_ae_title
-        How to introduce ourselves.
-
-    Notes
-    -----
-    Nothing that a peer, the network or a file does raises an error; it is in the receipts.
-    """
-    return send(files, destination, calling_ae_title=calling_ae_title)
-
-
 def send(
     paths: Iterable[Path],
     destination: Destination,
@@ -95,16 +61,21 @@ def send(
 ) -> list[DeliveryReceipt]:
     """Send files, and all files below folders; return a receipt for each, in their order.
 
+    Nothing that a peer, the network or a file does raises an error; it is in the receipts.
+
     Parameters
     ----------
     paths
-        Files and folders. What is no DICOM file is left out with the reason in its receipt.
-    destination, calling_ae_title
-        As for :func:`deliver`.
+        Part 10 files, whose bytes go out unchanged, and folders. What is no DICOM file is left out
+        with the reason in its receipt.
+    destination
+        Where to; its ``calling_ae_title`` wins over the argument.
+    calling_ae_title
+        How to introduce ourselves.
     on_progress
         Called with the number of files done and of all files, after each file.
     """
-    files = list(_walk(paths))
+    files = list(walk(paths))
     receipts: dict[int, DeliveryReceipt] = {}
 
     def note(index: int, receipt: DeliveryReceipt) -> None:
@@ -140,7 +111,8 @@ def echo(destination: Destination, *, calling_ae_title: str) -> DeliveryReceipt:
     return _receipt(CUT_OFF if status is None else judge_status(status), None, status)
 
 
-def _walk(paths: Iterable[Path]) -> Iterator[Path]:
+def walk(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield files, and the files below folders by their names."""
     for path in paths:
         if path.is_dir():
             yield from sorted(entry for entry in path.rglob("*") if entry.is_file())

@@ -12,8 +12,6 @@ from dicom_out.patient import fit_text
 from dicom_out.uids import derive_uid
 from ledger.domain import Code, Finding, ModelIdentity, Prediction
 
-MANUFACTURER = "Pacsight"
-
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:

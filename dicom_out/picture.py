@@ -10,11 +10,11 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from dicom_out.errors import PictureError
-from dicom_out.model_result import MANUFACTURER
 from dicom_out.patient import UTF_8
 from dicom_out.sc import set_rgb
-from dicom_out.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derive_uid
+from dicom_out.uids import derive_uid
 from ledger.domain import PatientFacts
+from ledger.product import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRODUCT
 
 MAX_SIDE = 65535
 """Rows (0028,0010) and Columns (0028,0011) are unsigned 16-bit numbers."""
@@ -64,7 +64,7 @@ def picture_to_dicom(
     ds.SeriesNumber, ds.InstanceNumber = 1, 1
     ds.ContentDate = ds.SeriesDate = ds.InstanceCreationDate = date
     ds.ContentTime = ds.SeriesTime = ds.InstanceCreationTime = time
-    ds.Manufacturer = MANUFACTURER
+    ds.Manufacturer = PRODUCT
     ds.ConversionType = "DI"  # digital interface, PS3.3 C.8.6.1
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.PatientOrientation = ""

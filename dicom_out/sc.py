@@ -12,9 +12,10 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_out import codes
 from dicom_out.heatmap import render_heatmap
-from dicom_out.model_result import MANUFACTURER, ImageResult, ModelDescription, sentence
+from dicom_out.model_result import ImageResult, ModelDescription, sentence
 from dicom_out.patient import read_element, read_text
 from dicom_out.series import LONG_STRING, ResultSeries, code_item, finish
+from ledger.product import PRODUCT
 
 SERIES_NUMBER = 9002
 """Behind the report's series."""
@@ -65,7 +66,7 @@ def encode_capture(
     ds.ImageComments = " ".join(sentence(finding) for finding in prediction.findings)[:10240]
     ds.SourceImageSequence = ItemSequence([_reference(result.source)])
     finish(ds, source=result.source, identity=identity, model=model, series=series)
-    ds.SecondaryCaptureDeviceManufacturer = MANUFACTURER
+    ds.SecondaryCaptureDeviceManufacturer = PRODUCT
     ds.SecondaryCaptureDeviceManufacturerModelName = ds.ManufacturerModelName
     ds.SecondaryCaptureDeviceSoftwareVersions = ds.SoftwareVersions
     ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = ds.ContentDate, ds.ContentTime

@@ -14,9 +14,10 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_out import codes
-from dicom_out.model_result import MANUFACTURER, ModelDescription
+from dicom_out.model_result import ModelDescription
 from dicom_out.patient import copy_identity, read_element, read_text
-from dicom_out.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derive_uid
+from dicom_out.uids import derive_uid
+from ledger.product import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRODUCT
 
 LONG_STRING = 64
 """Characters in a Long String (LO), PS3.5 table 6.2-1."""
@@ -99,7 +100,7 @@ def code_item(code: Code) -> Dataset:
 
 
 def _set_equipment(ds: Dataset, model: ModelDescription) -> None:
-    ds.Manufacturer = MANUFACTURER
+    ds.Manufacturer = PRODUCT
     ds.ManufacturerModelName = model.name[:LONG_STRING]
     ds.DeviceSerialNumber = model.identity.digest[:LONG_STRING]
     ds.SoftwareVersions = [model.identity.version, f"pacsight {version('pacsight')}"]

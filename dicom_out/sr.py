@@ -33,7 +33,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_out import codes
 from dicom_out.image_library import image_library
-from dicom_out.model_result import MANUFACTURER, ImageResult, ModelDescription, sentence
+from dicom_out.model_result import ImageResult, ModelDescription, sentence
 from dicom_out.patient import (
     REQUIRED,
     character_set_of,
@@ -45,6 +45,7 @@ from dicom_out.region import HOT, Outline, hot_outline, whole_image
 from dicom_out.series import LONG_STRING, ResultSeries, finish
 from dicom_out.uids import derive_uid
 from ledger.domain import Finding
+from ledger.product import PRODUCT
 
 SERIES_NUMBER = 9001
 """Far behind what scanners number; viewers sort by it."""
@@ -82,7 +83,7 @@ def encode_report(
         series_description=f"AI report: {model.name}, not reviewed"[:LONG_STRING],
         sop_instance_uid=series.sop_instance_uid(1),
         instance_number=1,
-        manufacturer=MANUFACTURER,
+        manufacturer=PRODUCT,
         is_complete=True,
         is_final=False,
         is_verified=False,
@@ -155,7 +156,7 @@ def _observer(model: ModelDescription) -> ObservationContext:
             observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
                 uid=model.device_uid,
                 name=model.name,
-                manufacturer_name=MANUFACTURER,
+                manufacturer_name=PRODUCT,
                 model_name=f"{model.identity.model_id} {model.identity.version}",
                 serial_number=model.identity.digest,
             ),
@@ -270,7 +271,7 @@ def _algorithm(model: ModelDescription, finding: Finding) -> AlgorithmIdentifica
     return AlgorithmIdentification(
         name=model.name,
         version=model.identity.version,
-        manufacturer=MANUFACTURER,
+        manufacturer=PRODUCT,
         family=codes.ARTIFICIAL_INTELLIGENCE,
         parameters=[
             f"model={model.identity.model_id}",

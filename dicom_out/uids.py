@@ -13,11 +13,6 @@ import uuid
 MAX_UID_LENGTH = 64
 """Characters in a UID at most, PS3.5 section 9.1."""
 
-IMPLEMENTATION_CLASS_UID = "2.25.223829513396906263120398346213029401761"
-"""Names Pacsight in the file meta information of what it writes (0002,0012)."""
-
-IMPLEMENTATION_VERSION_NAME = "PACSIGHT_1"
-"""Implementation Version Name (0002,0013), 16 characters at most."""
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 

@@ -90,7 +90,7 @@ def read_image(source: Path | BinaryIO) -> SourceImage:
     ------
     ImageError
         One of its kinds; nothing else escapes.
-    ledger.errors.LedgerError
+    ledger.errors.UnreadableError
         A DICOM object without the UIDs that identify it.
     """
     if isinstance(source, Path):

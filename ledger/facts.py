@@ -23,11 +23,11 @@ from pydicom.tag import BaseTag, Tag
 
 from ledger.domain import InstanceFacts, PatientFacts
 from ledger.errors import UidInvalidError, UidMissingError
+from ledger.product import PRODUCT
 
 MAX_TEXT = 512
 """Longest text kept, in characters: 4 times that in bytes still fits a PostgreSQL index entry."""
 
-PRODUCT = "Pacsight"
 """Manufacturer (0008,0070) of all results; Software Versions say "pacsight" and which"""
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")

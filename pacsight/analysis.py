@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image
 from pydicom import Dataset, dcmread
 
+from dicom_out.delivery import walk
 from dicom_out.model_result import ImageResult, ModelDescription
 from dicom_out.picture import picture_to_dicom
 from dicom_out.results import encode_results
@@ -67,15 +68,6 @@ class Analysis:
     results: tuple[Path, ...] = ()
     heatmaps: tuple[Path, ...] = ()
     seconds: float = 0.0
-
-
-def walk(paths: Sequence[Path]) -> Iterator[Path]:
-    """Yield files, and the files below folders, in the order of their names."""
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(item for item in path.rglob("*") if item.is_file())
-        else:
-            yield path
 
 
 def collect_studies(paths: Sequence[Path]) -> list[LocalStudy]:

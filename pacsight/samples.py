@@ -20,7 +20,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
-from dicom_out.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derive_uid
+from dicom_out.uids import derive_uid
+from ledger.product import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pacsight.phantom import LEVELS, ct_slice, radiograph
 
 DATE = "20260105"

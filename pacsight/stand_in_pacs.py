@@ -17,9 +17,8 @@ from typing import Protocol
 
 import httpx
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from ledger.database import migrate, open_database
+from ledger.database import migrate, open_database, reading
 from ledger.tables import ReceivedObject
 from pacsight.errors import OperationError
 from pacsight.waiting import wait_until
@@ -53,7 +52,7 @@ def free_port() -> int:
 def start_pacs(folder: Path) -> Iterator[StandInPacs]:
     """Run a PACS below `folder` for as long as the context lasts."""
     binary = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    with _orthanc(binary, folder) if binary else _receiver(folder) as pacs:
+    with start_orthanc(binary, folder) if binary else start_receiver(folder) as pacs:
         yield pacs
 
 
@@ -71,7 +70,7 @@ class _Receiver:
         self.port = self._listener.port
 
     def objects(self) -> list[bytes]:
-        with Session(self._database) as session:
+        with reading(self._database) as session:
             rows = session.scalars(select(ReceivedObject).order_by(ReceivedObject.id)).all()
         newest = {row.sop_instance_uid: row for row in rows}
         found = []
@@ -86,7 +85,8 @@ class _Receiver:
 
 
 @contextmanager
-def _receiver(folder: Path) -> Iterator[StandInPacs]:
+def start_receiver(folder: Path) -> Iterator[StandInPacs]:
+    """Run a receiver of our own as the PACS."""
     receiver = _Receiver(folder)
     try:
         yield receiver
@@ -116,7 +116,14 @@ class _Orthanc:
 
 
 @contextmanager
-def _orthanc(binary: str, folder: Path) -> Iterator[StandInPacs]:
+def start_orthanc(binary: str, folder: Path) -> Iterator[StandInPacs]:
+    """Run Orthanc as the PACS.
+
+    Raises
+    ------
+    OperationError
+        It did not start; its log says why.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port, http_port = free_port(), free_port()
     config = {

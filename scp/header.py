@@ -1,7 +1,8 @@
 """From a received object to its facts and its fingerprint, without its pixels.
 
-Values over 64 KiB are not kept, so a 1 GB object costs no memory. What the end of the data set
-should be is compared with where it is: a C-STORE can succeed and carry half a file.
+Values over 64 KiB are not kept, so a 1 GB object costs no memory; only what lies in sequences of
+undefined length is read whole, by pydicom. What the end of the data set should be is compared with
+where it is: a C-STORE can succeed and carry half a file.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationServer, RequestHandler
 
+from ledger.product import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from scp.access import AccessPolicy, Rejection
 from scp.association import StoreAssociation
 from scp.config import ListenerConfig
-from scp.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from scp.reception import Intake
 
 LOGGER = logging.getLogger(__name__)

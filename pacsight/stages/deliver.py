@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_out.delivery import deliver
+from dicom_out.delivery import send
 from dicom_out.destination import DeliveryConfig, DeliveryReceipt, next_delay_s
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState
@@ -32,7 +32,7 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
     receipts: dict[str, DeliveryReceipt] = {}
     if destination is not None:
         files = [context.settings.data_dir / item.path for item in waiting]
-        sent = deliver(files, destination, calling_ae_title=context.settings.scp.ae_title)
+        sent = send(files, destination, calling_ae_title=context.settings.scp.ae_title)
         receipts = dict(zip((item.sop_instance_uid for item in waiting), sent, strict=True))
     with transaction(context.database) as session:
         for row, item in pending(session, work):

@@ -16,7 +16,8 @@ from pynetdicom import evt
 from pynetdicom.sop_class import SecondaryCaptureImageStorage, Verification
 
 from dicom_out import delivery
-from dicom_out.delivery import DeliveryReceipt, Destination, Outcome, deliver, echo, send
+from dicom_out.delivery import echo, send
+from dicom_out.destination import DeliveryReceipt, Destination, Outcome
 from tests.dicom_out.factories import encode, read, source
 from tests.dicom_out.scripted_pacs import always, scripted_pacs
 from tests.peers.orthanc import Orthanc
@@ -30,7 +31,7 @@ def to(port: int, *, ae_title: str = "PACS", timeout_s: float = 5.0) -> Destinat
 
 
 def sent(files: list[Path], destination: Destination) -> list[DeliveryReceipt]:
-    return deliver(files, destination, calling_ae_title="PACSIGHT")
+    return send(files, destination, calling_ae_title="PACSIGHT")
 
 
 def codes(receipts: list[DeliveryReceipt]) -> list[str]:

@@ -1,6 +1,7 @@
 import pytest
 
-from dicom_out.uids import IMPLEMENTATION_CLASS_UID, derive_uid, is_valid_uid
+from dicom_out.uids import derive_uid, is_valid_uid
+from ledger.product import IMPLEMENTATION_CLASS_UID
 
 
 def test_the_same_parts_give_the_same_uid_and_other_parts_another() -> None:

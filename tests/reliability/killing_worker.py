@@ -45,7 +45,7 @@ MOMENTS: dict[str, tuple[Any, str, str]] = {
     "before the outbox": (pacsight.stages.encode, "_fill_outbox", "before"),
     "after encode": (pacsight.stages.STAGES, Stage.ENCODE, "after"),
     "before deliver": (pacsight.stages.STAGES, Stage.DELIVER, "before"),
-    "after sending, before it is noted": (pacsight.stages.deliver, "deliver", "after"),
+    "after sending, before it is noted": (pacsight.stages.deliver, "send", "after"),
     "after deliver": (pacsight.stages.STAGES, Stage.DELIVER, "after"),
 }
 
