@@ -34,7 +34,8 @@ def test_demo_prints_one_table_and_leaves_results_and_pictures(tmp_path: Path) -
     assert done.stdout.count("SR + SC") == 3
     assert len(list((tmp_path / "demo" / "results").glob("*.dcm"))) == 6
     for picture in (tmp_path / "demo" / "pictures").iterdir():
-        assert Image.open(picture).size[0] >= 480
+        with Image.open(picture) as image:
+            assert image.width >= 480
 
 
 def test_own_folder_without_orthanc_shows_what_was_quarantined(
