@@ -11,8 +11,11 @@ import pytest
 from pydantic import BaseModel
 from typer.main import get_command
 
+from ledger.product import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pacsight.cli import app
 from pacsight.settings import Settings, model_in
+from scp.config import ListenerConfig
+from scp.errors import ReceiveError
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted(
@@ -65,3 +68,21 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_conformance_statement_names_what_the_code_answers() -> None:
+    page = (REPOSITORY / "docs" / "conformance.md").read_text()
+    statuses = {error.status for error in _all_kinds(ReceiveError)}
+    table = page.split("## C-STORE responses as SCP")[1].split("##")[0]
+    named = {int(text, 16) for text in re.findall(r"\| ([0-9A-F]{4})H \|", table)}
+    assert named == statuses | {0x0000}
+    assert IMPLEMENTATION_CLASS_UID in page
+    assert IMPLEMENTATION_VERSION_NAME in page
+    defaults = ListenerConfig()
+    assert f"| {defaults.max_pdu_bytes} bytes" in page
+    assert f"Associations at a time | {defaults.max_associations}," in page
+    assert f"`{defaults.ae_title}`, {defaults.port}" in page
+
+
+def _all_kinds(error: type[ReceiveError]) -> list[type[ReceiveError]]:
+    return [error, *(kind for sub in error.__subclasses__() for kind in _all_kinds(sub))]
