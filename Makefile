@@ -49,6 +49,7 @@ format: setup ## put the code into the one format
 	@$(BIN)/ruff format .
 
 bench: setup peers ## the measurements of benchmarks/, some minutes
+	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.intake
 	@$(BIN)/python -m benchmarks.prediction
 	@$(BIN)/python -m benchmarks.loop

@@ -8,15 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-StudyInstanceUid = NewType("StudyInstanceUid", str)
-SeriesInstanceUid = NewType("SeriesInstanceUid", str)
-SopInstanceUid = NewType("SopInstanceUid", str)
-ModelId = NewType("ModelId", str)
 
 
 class ObjectState(StrEnum):

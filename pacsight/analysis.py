@@ -52,6 +52,12 @@ class LocalStudy:
     refusal: Refusal | None = None
 
     @property
+    def folder_name(self) -> str:
+        """A name of its own for what is written of it: many files are called ``0001.dcm``."""
+        key = self.study_instance_uid or str(Path(self.name).absolute())
+        return f"{Path(self.name).stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+    @property
     def is_picture(self) -> bool:
         """Whether it is a PNG or JPEG."""
         return self.refusal is None and not self.study_instance_uid
@@ -95,11 +101,6 @@ def _study(uid: str, images: Sequence[tuple[Path, InstanceFacts]]) -> LocalStudy
         files={facts.sop_instance_uid: path for path, facts in images},
         facts=tuple(facts for _, facts in images),
     )
-
-
-def route_study(study: LocalStudy, manifests: Sequence[Manifest]) -> list[RoutingDecision]:
-    """Return every model's decision about a study or picture."""
-    return route(study.facts, manifests)
 
 
 def as_chosen(study: LocalStudy, manifest: Manifest) -> LocalStudy:
@@ -155,7 +156,7 @@ def analyze_study(
     packages = [item for item in registry.models if chosen in {None, item.identity.model_id}]
     for package in packages:
         asked = as_chosen(study, package.manifest) if study.is_picture and chosen else study
-        (decision,) = route_study(asked, [package.manifest])
+        (decision,) = route(asked.facts, [package.manifest])
         if decision.refusal is not None:
             yield Analysis(study, decision.model, decision.refusal)
             continue
@@ -175,7 +176,7 @@ def _analyze(
 ) -> Analysis:
     started = time.perf_counter()
     files = study.files or {}
-    folder = out / Path(study.name).stem / package.identity.model_id
+    folder = out / study.folder_name / package.identity.model_id
     folder.mkdir(parents=True, exist_ok=True)
     results, heatmaps, predictions = [], [], []
     for uid in decision.sop_instance_uids:

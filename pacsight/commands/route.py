@@ -39,7 +39,7 @@ def route(
 
 
 def _rows(study: LocalStudy, manifests: Sequence[Manifest]) -> list[dict[str, object]]:
-    from pacsight.analysis import route_study
+    from inference.routing import route as route_images
 
     if study.refusal is not None:
         return [_row(study.name, "", study.refusal.code, study.refusal.message)]
@@ -49,7 +49,7 @@ def _rows(study: LocalStudy, manifests: Sequence[Manifest]) -> list[dict[str, ob
         else _row(
             study.name, decision.model.model_id, decision.refusal.code, decision.refusal.message
         )
-        for decision in route_study(study, manifests)
+        for decision in route_images(study.facts, manifests)
     ]
 
 

@@ -148,6 +148,21 @@ def test_analyze_gives_findings_heatmap_and_dicom_results(run: Run, tmp_path: Pa
     assert Path(row["heatmap"]).read_bytes().startswith(b"\x89PNG")
 
 
+def test_analyze_keeps_files_of_one_name_apart(run: Run, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        (tmp_path / f"study{seed}").mkdir()
+        dataset = chest_radiograph(seed, consolidation=False, rows=400, columns=300)
+        dataset.save_as(tmp_path / f"study{seed}" / "0001.dcm")
+    paths = (tmp_path / "study1", tmp_path / "study2")
+    done = run("analyze", *paths, "--out", tmp_path / "out", "--json")
+    for line in done.stdout.splitlines():
+        row = json.loads(line)
+        source = dcmread(row["input"], stop_before_pixels=True)
+        for path in row["results"]:
+            assert dcmread(path).StudyInstanceUID == source.StudyInstanceUID
+    assert done.stdout.count("0001.dcm") >= 2
+
+
 def test_analyze_takes_a_picture_when_a_model_is_chosen(run: Run, tmp_path: Path) -> None:
     from PIL import Image
 
