@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 BUSY_TIMEOUT_S = 30.0
+WAL_RETRY_S = 0.02
 # A server behind a dead network must not hold up senders: libpq's own limits, in s and ms.
 POSTGRES_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 10}
 SCHEMA = "0001"  # the newest of ledger/migrations/versions
@@ -62,15 +64,37 @@ def open_database(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine
     except OSError as error:
         raise LedgerError(f"The data folder can't be made: {error.strerror}.") from error
     engine = create_engine(parsed, connect_args={"timeout": busy_timeout_s})
-    event.listen(engine, "connect", _configure_sqlite)
+
+    def configure(connection: sqlite3.Connection, _record: Any) -> None:
+        _configure_sqlite(connection, busy_timeout_s)
+
+    event.listen(engine, "connect", configure)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+def _configure_sqlite(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
     connection.isolation_level = None  # SQLAlchemy's "begin" event below opens transactions
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    _enter_wal(connection, time.monotonic() + busy_timeout_s)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _enter_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    """Switch to WAL; of processes that start at once, SQLite lets one do so and refuses the others.
+
+    It doesn't call the busy handler there (https://sqlite.org/c3ref/busy_handler.html), so the
+    waiting is ours.
+    """
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(WAL_RETRY_S)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

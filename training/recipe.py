@@ -221,14 +221,18 @@ def load_recipe(path: Path, *, epochs: int | None = None) -> Recipe:
 
 def recipe_text(recipe: Recipe) -> str:
     """Return the recipe as YAML that :func:`load_recipe` reads back to an equal one."""
-    values = recipe.model_dump(mode="json")
+    values = recipe.model_dump(mode="json", exclude_defaults=True)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """Return a sha256 of everything in the recipe that decides the weights, texts left out."""
+    """Return a sha256 of everything in the recipe that decides the weights, texts left out.
+
+    Defaults are left out too, so that a new key of the schema changes no digest.
+    """
     texts = {"version", "name", "report"}
-    return hashlib.sha256(recipe.model_dump_json(exclude=texts).encode()).hexdigest()
+    deciding = recipe.model_dump_json(exclude=texts, exclude_defaults=True)
+    return hashlib.sha256(deciding.encode()).hexdigest()
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -91,6 +93,23 @@ def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
     assert [answers.get(timeout=60) for _ in processes] == ["done"] * 3
     for process in processes:
         process.join()
+
+
+def test_new_database_can_be_opened_by_several_at_once(tmp_path: Path) -> None:
+    """Each switches to WAL; SQLite refuses all but one at once, without its busy timeout."""
+
+    def connect(url: str, start: threading.Barrier) -> None:
+        engine = open_database(url)
+        start.wait()
+        with engine.connect():
+            pass
+        engine.dispose()
+
+    with ThreadPoolExecutor(4) as threads:
+        for attempt in range(40):  # without the retry about every fifth fails
+            start, url = threading.Barrier(4), f"sqlite:///{tmp_path / str(attempt)}"
+            for connected in [threads.submit(connect, url, start) for _ in range(4)]:
+                connected.result()
 
 
 def test_locked_sqlite_is_an_error_within_the_timeout(
