@@ -27,6 +27,7 @@ import yaml
 from inference.backends.openvino_backend import OpenVinoBackend
 from inference.config import InferenceConfig
 from inference.explain import grad_cam, to_source_grid
+from inference.heads import open_head
 from inference.manifest import parse_manifest
 from inference.network_table import NETWORKS
 from inference.networks import build_manifest_network
@@ -81,11 +82,12 @@ def write_model(root: Path, network: str, size: int) -> ModelPackage:
 
 def our_way(package: ModelPackage, threads: int) -> Way:
     backend = OpenVinoBackend(package, InferenceConfig(threads=threads))
-    spec = package.manifest.input
+    spec, head = package.manifest.input, open_head(package)
+    assert head is not None
 
     def run(tensor: np.ndarray) -> np.ndarray:
-        _, features = backend.predict(tensor[np.newaxis])
-        return to_source_grid(grad_cam(features[0], backend.head, 1), *spec.shape[1:], spec)
+        _, features = backend.run(tensor[np.newaxis])
+        return to_source_grid(grad_cam(features[0], head, 1), *spec.plane, spec)
 
     return run
 

@@ -22,7 +22,8 @@
     │   ├── TransferSyntaxError        no decoder for this compression
     │   ├── PixelsUnreadableError      the pixels can't be decoded
     │   ├── ImageTooSmallError         less than the model's minimum
-    │   └── ImageTooLargeError         more than can be decoded safely
+    │   ├── ImageTooLargeError         more than can be decoded safely
+    │   └── WrongSourceError           an image for a model of series, or the reverse
     └── BackendError                   the inference engine can't run
 """
 
@@ -153,6 +154,12 @@ class ImageTooLargeError(ImageError):
     """The image is larger than can be decoded safely."""
 
     code = "IMAGE_TOO_LARGE"
+
+
+class WrongSourceError(ImageError):
+    """An image for a model of series, or the other way round."""
+
+    code = "WRONG_SOURCE"
 
 
 class BackendError(InferenceError):

@@ -72,9 +72,12 @@ class AutogradHead:
         return np.asarray(gradient[0].mean(dim=(1, 2)).numpy(), np.float32)
 
 
-def open_head(package: ModelPackage) -> Head:
-    """Return the head of a model, the quick kind where its network allows it."""
-    prefix = NETWORKS[package.manifest.network.name].linear_head
+def open_head(package: ModelPackage) -> Head | None:
+    """Return the head of a classifier, the quick kind where its network allows it."""
+    entry = NETWORKS[package.manifest.network.name]
+    if entry.kind != "classifier":
+        return None
+    prefix = entry.linear_head
     if prefix is None:
         return AutogradHead(package)
     name = f"{prefix}.weight"

@@ -93,8 +93,14 @@ class Accepts(ManifestPart):
 class InputSpec(ManifestPart):
     """What the network's input tensor is made of; see ``inference.preprocessing``."""
 
-    shape: tuple[Literal[1, 3], Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
-    """Channels, rows, columns."""
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=3, max_length=4)
+    """Channels (1 or 3), rows, columns; for volumes: channels, slices, rows, columns."""
+    unit: Literal["image", "series"] = "image"
+    """What one answer is about. A series is a volume: its slices in order along their normal."""
+    spacing_mm: tuple[Annotated[float, Field(gt=0.0)], ...] | None = None
+    """Of a series: slices, rows, columns. Volumes are resampled to it, masks back; null: not."""
+    intensity: Literal["display", "percentile"] = "display"
+    """``percentile``, of a series: its 0.5 % and 99.5 % become 0 and 1; else as viewers show it."""
     color: Literal["gray", "rgb"]
     """``gray``: colour is reduced to luminance, then repeated over the channels."""
     resize: Literal["squash", "letterbox"]
@@ -103,9 +109,22 @@ class InputSpec(ManifestPart):
     std: tuple[Annotated[float, Field(gt=0.0)], ...]
     """Subtracted from and divided into values in [0, 1]; one number or one for each channel."""
 
+    @property
+    def plane(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.shape[-2], self.shape[-1]
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        channels = self.shape[0]
+        channels, *sides = self.shape
+        if channels not in {1, 3} or min(sides) < 8:
+            raise ValueError("shape needs 1 or 3 channels and sides of at least 8")
+        if self.unit == "image" and (len(self.shape) > 3 or self.spacing_mm is not None):
+            raise ValueError("shape of four numbers and spacing_mm need unit: series")
+        if self.unit == "image" and self.intensity != "display":
+            raise ValueError("intensity percentile needs unit: series")
+        if self.spacing_mm is not None and len(self.spacing_mm) != 3:
+            raise ValueError("spacing_mm needs three numbers")
         if self.color == "rgb" and channels != 3:
             raise ValueError("color rgb needs 3 channels in shape")
         if len(self.mean) not in {1, channels} or len(self.std) not in {1, channels}:
@@ -173,7 +192,7 @@ class Manifest(ManifestPart):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     name: str = Field(min_length=1, max_length=64)
-    pipeline: Literal["classification"]
+    pipeline: Literal["classification", "segmentation", "detection"]
     intended_use: Line
     research_statement: Line
     content_qualification: Literal["RESEARCH"]

@@ -7,18 +7,14 @@ import threading
 import time
 from collections import OrderedDict
 
-import numpy as np
-
 from inference.backends import Backend, open_backend
 from inference.config import InferenceConfig
-from inference.errors import BackendError, ImageTooSmallError
-from inference.explain import grad_cam, to_source_grid
+from inference.errors import ImageTooSmallError
 from inference.manifest import Manifest
-from inference.preprocessing import prepare
-from inference.probabilities import calibrate, explained_output, findings_of
+from inference.pipelines import Source, run_pipeline
 from inference.registry import ModelPackage, Registry
 from inference.source_image import SourceImage
-from ledger.domain import Finding, Heatmap, Prediction
+from ledger.domain import Prediction
 
 _log = logging.getLogger(__name__)
 
@@ -61,23 +57,17 @@ class ModelServer:
         """
         self._backend(self._registry.get(model_id))
 
-    def predict(self, model_id: str, image: SourceImage) -> Prediction:
-        """Run a model on an image: calibrated findings and the heatmap of the leading one.
+    def predict(self, model_id: str, source: Source) -> Prediction:
+        """Run a model on an image, or on a series if it is made for series.
 
-        Whether the model is meant for such an image is for :mod:`inference.routing` to say.
+        Whether the model is meant for such a source is for :mod:`inference.routing` to say.
 
         Parameters
         ----------
         model_id
             Folder name of the model.
-        image
-            As read by :func:`inference.reading.read_image`.
-
-        Returns
-        -------
-        Prediction
-            Its heatmap is float32 [rows, columns] of the image, and explains the most probable
-            positive finding, or the most probable one if none is positive.
+        source
+            As read by :func:`inference.reading.read_image` or :func:`inference.volume.read_volume`.
 
         Raises
         ------
@@ -85,22 +75,9 @@ class ModelServer:
             There is no such model, it can't be loaded, or the image is too small.
         """
         package = self._registry.get(model_id)
-        _check_size(image, package.manifest)
-        backend = self._backend(package)
-        started = time.perf_counter()
-        tensor = prepare(image.array, package.manifest.input)
-        logits, features = backend.predict(tensor[np.newaxis])
-        if not np.isfinite(logits).all():
-            raise BackendError(f"Model {model_id!r} gave a value that is not a number.")
-        findings = findings_of(calibrate(logits[0], package.manifest), package.manifest)
-        heatmap = _explain(features[0], findings, backend, image, package.manifest)
-        return Prediction(
-            model=package.identity,
-            sop_instance_uid=image.facts.sop_instance_uid,
-            findings=findings,
-            heatmap=heatmap,
-            seconds=time.perf_counter() - started,
-        )
+        if isinstance(source, SourceImage):
+            _check_size(source, package.manifest)
+        return run_pipeline(package, self._backend(package), source)
 
     def _backend(self, package: ModelPackage) -> Backend:
         model_id = package.manifest.id
@@ -145,18 +122,3 @@ def _check_size(image: SourceImage, manifest: Manifest) -> None:
             f"The image has {image.rows} x {image.columns} pixels; "
             f"model {manifest.id!r} needs more."
         )
-
-
-def _explain(
-    features: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    findings: tuple[Finding, ...],
-    backend: Backend,
-    image: SourceImage,
-    manifest: Manifest,
-) -> Heatmap | None:
-    if manifest.explain is None:
-        return None
-    output = explained_output(findings, manifest)
-    cam = grad_cam(features, backend.head, output.channel)
-    array = to_source_grid(cam, image.rows, image.columns, manifest.input)
-    return Heatmap(array=array, label=output.label, layer=manifest.explain.layer)

@@ -8,27 +8,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Literal
 
 from inference.errors import NetworkArgumentError, NetworkUnknownError
 
 Argument = str | int | float | bool
+Kind = Literal["classifier", "segmenter", "detector"]
+"""What a network gives; see :func:`inference.networks.served`."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkEntry:
-    """How timm builds a network and where its head begins.
+    """How a network is built and where its head begins.
 
-    ``forward_features`` gives the last feature map, ``forward_head`` the logits.
+    Of a classifier ``forward_features`` gives the last feature map, ``forward_head`` the logits.
     """
 
-    timm_name: str
-    layer: str
-    """Module that gives the last feature map."""
-    linear_head: str | None
+    builder_name: str
+    """In timm for classifiers; in ``inference.segmenters`` or ``inference.detectors`` else."""
+    layer: str = ""
+    """Module that gives the last feature map, where that can be explained."""
+    linear_head: str | None = None
     """Prefix of the linear layer, if the head is global average pooling and that layer alone."""
     minimum_side: int = 32
+    kind: Kind = "classifier"
     arguments: Mapping[str, Mapping[Argument, Mapping[str, object]]] = field(default_factory=dict)
-    """Manifest argument -> allowed value -> timm's arguments."""
+    """Manifest argument -> allowed value -> the builder's arguments."""
 
 
 _PADDING: Mapping[Argument, Mapping[str, object]] = {
@@ -68,7 +73,7 @@ def find_network(name: str, where: str) -> NetworkEntry:
 
 
 def check_network(name: str, args: Mapping[str, Argument], where: str) -> dict[str, object]:
-    """Return timm's arguments for a manifest's `args`.
+    """Return the builder's arguments for a manifest's `args`.
 
     Raises
     ------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from inference.errors import ManifestInvalidError
 from inference.manifest import InputSpec, Manifest, NetworkRef
-from inference.network_table import check_network, find_network
+from inference.network_table import NETWORKS, NetworkEntry, check_network, find_network
 from inference.operators import ready_torchvision
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ def build_network(ref: NetworkRef, input_spec: InputSpec, where: str = "") -> to
     Returns
     -------
     torch.nn.Module
-        A timm module: ``forward_features`` turns [N, C, H, W] into the last feature map
-        [N, F, h, w], ``forward_head`` turns that into logits [N, K]; calling it does both.
+        Of a classifier a timm module: ``forward_features`` turns [N, C, H, W] into the last feature
+        map [N, F, h, w], ``forward_head`` turns that into logits [N, K]; calling it does both.
+        Of others a module that gives what :func:`served` says.
 
     Raises
     ------
@@ -48,17 +50,60 @@ def build_network(ref: NetworkRef, input_spec: InputSpec, where: str = "") -> to
             f"{entry.minimum_side} rows and columns."
         )
     ready_torchvision()
-    import timm
-
     with _building:  # timm's layer configuration is global
-        module = timm.create_model(
-            entry.timm_name,
-            pretrained=False,
-            num_classes=ref.channels,
-            in_chans=channels,
-            **cast(Any, options),
-        )
+        module = _builder(entry)(ref.channels, channels, options)
     return cast("torch.nn.Module", module)
+
+
+def _builder(entry: NetworkEntry) -> Callable[[int, int, dict[str, Any]], Any]:
+    """Return what makes the network from its logits, input channels and options."""
+    if entry.kind == "segmenter":
+        from inference.segmenters import SEGMENTERS
+
+        return SEGMENTERS[entry.builder_name]
+    if entry.kind == "detector":
+        from inference.detectors import DETECTORS
+
+        return DETECTORS[entry.builder_name]
+
+    def classifier(outputs: int, channels: int, options: dict[str, Any]) -> Any:
+        import timm
+
+        return timm.create_model(
+            entry.builder_name,
+            pretrained=False,
+            num_classes=outputs,
+            in_chans=channels,
+            **options,
+        )
+
+    return classifier
+
+
+def served(network: torch.nn.Module, name: str) -> torch.nn.Module:
+    """Return a module in evaluation mode that gives what engines pass on: a tuple of tensors.
+
+    ``classifier``: logits [N, K] and the last feature map [N, F, h, w]. ``segmenter``: logits
+    [N, K, H, W] or [N, K, D, H, W]. ``detector``: logits [N, A, K] and boxes [N, A, 4] (x_min,
+    y_min, x_max, y_max in canvas pixels) of A places, and the last feature map.
+    """
+    import torch
+
+    is_classifier = NETWORKS[name].kind == "classifier"
+
+    class Served(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            if is_classifier:
+                features = self.network.forward_features(batch)  # type: ignore[operator]  # timm
+                return self.network.forward_head(features), features  # type: ignore[operator]
+            given = self.network(batch)
+            return given if isinstance(given, tuple) else (given,)
+
+    return Served().eval()
 
 
 def build_manifest_network(manifest: Manifest) -> torch.nn.Module:

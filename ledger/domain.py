@@ -173,12 +173,50 @@ class Heatmap:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A place on an image, in pixels of the source: x to the right, y down, 0 at the outer edge."""
+
+    label: str
+    concept: Code
+    score: float
+    """Calibrated probability."""
+    threshold: float
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A region that a model has outlined.
+
+    ``mask`` is bool on the grid of the source: [rows, columns] of an image, or
+    [slices, rows, columns] of a series, in the order of the prediction's ``sop_instance_uids``.
+    """
+
+    label: str
+    concept: Code
+    mask: NDArray[np.bool_]
+    volume_ml: float | None = None
+    """Of a series whose voxels have a size."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one model says about one image."""
+    """What one model says about one image, or about the slices of one series."""
 
     model: ModelIdentity
-    sop_instance_uid: str
+    sop_instance_uids: tuple[str, ...]
+    """One, or those of the slices."""
     findings: tuple[Finding, ...]
     heatmap: Heatmap | None
     seconds: float
     """Preparation, inference and explanation, in seconds."""
+    boxes: tuple[Box, ...] = ()
+    segments: tuple[Segment, ...] = ()
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """The image, or the first slice."""
+        return self.sop_instance_uids[0]

@@ -143,7 +143,7 @@ class Trainer:
         started = time.monotonic()
         seed = self.recipe.seed * 1000 + number
         torch.manual_seed(seed)
-        augment = build_augment(self.recipe.augment, *self.recipe.input.shape[1:], seed)
+        augment = build_augment(self.recipe.augment, *self.recipe.input.plane, seed)
         order = np.random.default_rng(seed).permutation(len(self.train.truth))
         _set_training(self.network, norms=self.recipe.network.batch_norm == "trained")
         losses = []

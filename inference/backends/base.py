@@ -19,20 +19,20 @@ class Backend(Protocol):
     """``openvino`` or ``torch``."""
     resident_bytes: int
     """Memory it holds, roughly, in bytes."""
-    head: Head
-    """The part behind the feature map, for explanations."""
+    head: Head | None
+    """The part behind a classifier's feature map, for explanations."""
 
-    def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, batch: Tensor) -> tuple[Tensor, ...]:
         """Run the network.
 
         Parameters
         ----------
         batch
-            float32 [N, C, H, W], as ``inference.preprocessing.prepare`` makes it.
+            float32 [N, C, H, W] or [N, C, D, H, W]; ``inference.preprocessing.prepare`` makes it.
 
         Returns
         -------
         tuple
-            Logits [N, K] and the last feature map [N, F, h, w], float32.
+            float32 arrays, as :func:`inference.networks.served` says.
         """
         ...

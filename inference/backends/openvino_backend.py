@@ -20,7 +20,7 @@ from inference.config import InferenceConfig
 from inference.errors import BackendError
 from inference.heads import open_head
 from inference.manifest import Manifest
-from inference.networks import build_manifest_network
+from inference.networks import build_manifest_network, served
 from inference.registry import ModelPackage
 from inference.weights import load_weights
 
@@ -65,7 +65,7 @@ class OpenVinoBackend:
         weights = package.weights.stat().st_size
         self.resident_bytes = _FIXED_BYTES + int(_WEIGHT_COPIES * weights)
 
-    def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, batch: Tensor) -> tuple[Tensor, ...]:
         """See :class:`inference.backends.base.Backend`."""
         try:
             request = self._requests.get_nowait()
@@ -76,14 +76,12 @@ class OpenVinoBackend:
         except RuntimeError as error:  # OpenVINO's only kind
             raise BackendError("OpenVINO failed on this image; see the log.") from error
         self._requests.put(request)  # a request that failed is not used again
-        logits, features = zip(*results, strict=True)
-        return np.concatenate(logits), np.concatenate(features)
+        return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
 
-    @staticmethod
-    def _infer(request: Any, image: Tensor) -> tuple[Tensor, Tensor]:
+    def _infer(self, request: Any, image: Tensor) -> tuple[Tensor, ...]:
         request.infer([np.ascontiguousarray(image[np.newaxis], np.float32)])
-        logits, features = (request.get_output_tensor(index).data for index in range(2))
-        return logits.copy(), features.copy()
+        count = len(self._compiled.outputs)
+        return tuple(request.get_output_tensor(index).data.copy() for index in range(count))
 
 
 @contextmanager
@@ -147,24 +145,10 @@ def _convert(package: ModelPackage, openvino: Any) -> Any:
 
     network = build_manifest_network(package.manifest)
     load_weights(network, package.weights)
+    module = served(network, package.manifest.network.name)
     example = torch.zeros(1, *package.manifest.input.shape)
     with warnings.catch_warnings(action="ignore"), torch.inference_mode():
         # without the check, which runs the slow tracer twice more; tests compare the results
-        traced = torch.jit.trace(_two_outputs(network.eval()), example, check_trace=False)
+        traced = torch.jit.trace(module, example, check_trace=False)
         with _without_telemetry():
             return openvino.convert_model(traced, input=[tuple(example.shape)])
-
-
-def _two_outputs(network: Any) -> Any:
-    import torch
-
-    class LogitsAndFeatures(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            features = self.network.forward_features(batch)
-            return self.network.forward_head(features), features
-
-    return LogitsAndFeatures().eval()

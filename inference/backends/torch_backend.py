@@ -10,7 +10,7 @@ from inference.backends.base import Tensor
 from inference.config import InferenceConfig
 from inference.errors import BackendError
 from inference.heads import open_head
-from inference.networks import build_manifest_network
+from inference.networks import build_manifest_network, served
 from inference.registry import ModelPackage
 from inference.weights import load_weights
 
@@ -34,7 +34,8 @@ class TorchBackend:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = build_manifest_network(package.manifest)
         load_weights(network, package.weights)
-        self._network = network.eval().requires_grad_(False).to(self._device)
+        network.requires_grad_(False).to(self._device)
+        self._network = served(network, package.manifest.network.name)
         self._lock = threading.Lock()  # one forward pass at a time: memory stays bounded
         self.head = open_head(package)
         # weights, and about as much again for activations and cuDNN's or oneDNN's copies
@@ -42,15 +43,13 @@ class TorchBackend:
             tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()
         )
 
-    def predict(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, batch: Tensor) -> tuple[Tensor, ...]:
         """See :class:`inference.backends.base.Backend`."""
         import torch
 
         try:
             with self._lock, torch.inference_mode():
                 tensor = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
-                features = self._network.forward_features(tensor)  # type: ignore[operator]  # timm
-                logits = self._network.forward_head(features)  # type: ignore[operator]  # timm
-                return logits.float().cpu().numpy(), features.float().cpu().numpy()
+                return tuple(given.float().cpu().numpy() for given in self._network(tensor))
         except RuntimeError as error:  # torch's only kind; out of memory is one of them
             raise BackendError(f"torch failed on {self._device.type}: see the log.") from error

@@ -132,7 +132,7 @@ def load_prediction(row: PredictionRow, data_dir: Path) -> Prediction:
             raise StageError("The stored heatmap can't be read; replay the study.") from error
     return Prediction(
         model=ModelIdentity(**row.summary["model"]),
-        sop_instance_uid=row.sop_instance_uid,
+        sop_instance_uids=(row.sop_instance_uid,),
         findings=findings,
         heatmap=heatmap,
         seconds=row.seconds,

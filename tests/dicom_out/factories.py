@@ -67,7 +67,7 @@ def image_result(
     return ImageResult(
         prediction=Prediction(
             model=MODEL.identity,
-            sop_instance_uid=str(ds.SOPInstanceUID),
+            sop_instance_uids=(str(ds.SOPInstanceUID),),
             findings=tuple(findings or [finding()]),
             heatmap=heatmap if with_heatmap else None,
             seconds=0.1,

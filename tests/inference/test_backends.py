@@ -28,9 +28,7 @@ def openvino_backend(toy: ModelPackage, model_cache: Path) -> OpenVinoBackend:
 
 def test_openvino_agrees_with_torch(toy: ModelPackage, openvino_backend: OpenVinoBackend) -> None:
     reference = TorchBackend(toy, InferenceConfig(threads=2))
-    for expected, actual in zip(
-        reference.predict(BATCH), openvino_backend.predict(BATCH), strict=True
-    ):
+    for expected, actual in zip(reference.run(BATCH), openvino_backend.run(BATCH), strict=True):
         assert actual.shape == expected.shape
         assert actual.dtype == np.float32
         assert np.abs(expected).max() > 0.1
@@ -38,18 +36,18 @@ def test_openvino_agrees_with_torch(toy: ModelPackage, openvino_backend: OpenVin
 
 
 def test_each_image_of_a_batch_is_its_own(openvino_backend: OpenVinoBackend) -> None:
-    logits, features = openvino_backend.predict(BATCH)
+    logits, features = openvino_backend.run(BATCH)
     for index in range(3):
-        one_logits, one_features = openvino_backend.predict(BATCH[index : index + 1])
+        one_logits, one_features = openvino_backend.run(BATCH[index : index + 1])
         np.testing.assert_array_equal(one_logits[0], logits[index])
         np.testing.assert_array_equal(one_features[0], features[index])
 
 
 def test_many_threads_get_their_own_answers(openvino_backend: OpenVinoBackend) -> None:
     images = np.random.default_rng(4).normal(size=(24, 1, 3, 64, 64)).astype(np.float32)
-    expected = [openvino_backend.predict(image)[0] for image in images]
+    expected = [openvino_backend.run(image)[0] for image in images]
     with ThreadPoolExecutor(6) as pool:
-        actual = list(pool.map(lambda image: openvino_backend.predict(image)[0], images))
+        actual = list(pool.map(lambda image: openvino_backend.run(image)[0], images))
     np.testing.assert_array_equal(actual, expected)
 
 
@@ -92,7 +90,7 @@ def test_cache_entry_that_openvino_does_not_take_is_made_again(
     path = tmp_path / good.name
     path.write_bytes(hashlib.sha256(content).digest() + content)
     again = OpenVinoBackend(toy, InferenceConfig(cache_dir=tmp_path))
-    np.testing.assert_array_equal(again.predict(BATCH)[0], openvino_backend.predict(BATCH)[0])
+    np.testing.assert_array_equal(again.run(BATCH)[0], openvino_backend.run(BATCH)[0])
     assert cached(tmp_path) == [path]
     assert path.stat().st_size > toy.weights.stat().st_size / 2
 
@@ -170,9 +168,9 @@ def test_input_of_another_shape_is_a_coded_error(
     wrong = np.zeros((1, 4, 64, 64), np.float32)
     for backend in (openvino_backend, TorchBackend(toy, InferenceConfig())):
         with pytest.raises(BackendError) as caught:
-            backend.predict(wrong)
+            backend.run(wrong)
         assert caught.value.code == "BACKEND_UNAVAILABLE"
-        assert backend.predict(BATCH)[0].shape == (3, 2)
+        assert backend.run(BATCH)[0].shape == (3, 2)
 
 
 def test_missing_openvino_names_the_way_out(

@@ -83,8 +83,8 @@ def test_converted_efficientnet_agrees_with_torch(tmp_path: Path) -> None:
     )
     batch = np.random.default_rng(0).random((2, 3, 64, 64), np.float32)
     for expected, actual in zip(
-        TorchBackend(package, InferenceConfig()).predict(batch),
-        OpenVinoBackend(package, InferenceConfig()).predict(batch),
+        TorchBackend(package, InferenceConfig()).run(batch),
+        OpenVinoBackend(package, InferenceConfig()).run(batch),
         strict=True,
     ):
         scale = max(1.0, float(np.abs(expected).max()))

@@ -1,0 +1,20 @@
+"""Being written."""
+
+from __future__ import annotations
+
+from inference.backends import Backend
+from inference.errors import BackendError
+from inference.registry import ModelPackage
+from inference.source_image import SourceImage
+from inference.volume import Volume
+from ledger.domain import Prediction
+
+
+def segment_image(package: ModelPackage, backend: Backend, image: SourceImage) -> Prediction:
+    """Run a loaded model."""
+    raise BackendError("Not there yet.")
+
+
+def segment_volume(package: ModelPackage, backend: Backend, volume: Volume) -> Prediction:
+    """Run a loaded model."""
+    raise BackendError("Not there yet.")
