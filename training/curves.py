@@ -11,15 +11,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from training.fit import Epoch
 from training.metrics import Answers, confusion, one_class_auc
+from training.task import Epoch
 
 BINS = 5
 """Of the calibration curve; few, because validation sets are small."""
 
 
 def draw_curves(
-    path: Path, answers: Answers, classes: Sequence[str], history: Sequence[Epoch], title: str
+    path: Path, history: Sequence[Epoch], answers: Answers, classes: Sequence[str], title: str
 ) -> None:
     """Write the picture as PNG."""
     figure = Figure(figsize=(13, 8), layout="constrained", dpi=80)
@@ -93,7 +93,8 @@ def _scores(axes: Axes, answers: Answers, classes: Sequence[str], index: int) ->
 def _history(axes: Axes, history: Sequence[Epoch]) -> None:
     numbers = [epoch.number for epoch in history]
     axes.plot(numbers, [epoch.train_loss for epoch in history], label="training loss")
-    axes.plot(numbers, [epoch.log_loss for epoch in history], label="validation log loss")
-    axes.plot(numbers, [epoch.auc for epoch in history], label="validation AUC")
+    for name in history[0].figures if history else ():
+        values = [epoch.figures[name] for epoch in history]
+        axes.plot(numbers, values, label=f"validation {name.replace('_', ' ')}")
     axes.set(title="Training", xlabel="epoch", ylim=(0, None))
     axes.legend()

@@ -8,48 +8,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from inference.manifest import Calibration
-from inference.preprocessing import normalise
-from training.augment import build_augment
-from training.calibrate import calibrated
 from training.errors import TrainingDivergedError
-from training.metrics import Answers, point_figures
 from training.progress import Progress
 from training.recipe import Recipe
 from training.resume import ResumeFile
+from training.task import Epoch, Task
 
-EVALUATION_BATCH = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """Canvases of ``training.canvases`` with the position of their true class."""
-
-    canvases: NDArray[np.float16]
-    truth: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """What one epoch came to: mean training loss, validation log loss and figures."""
-
-    number: int
-    train_loss: float
-    log_loss: float
-    auc: float
-    f1: float
-    accuracy: float
-    seconds: float = field(default=0.0, compare=False)
+LOWER_IS_BETTER = {"log_loss"}
+NORMS = (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,41 +35,33 @@ class Fitted:
 
 
 class Trainer:
-    """Trains `network` in place.
+    """Trains the network of a task.
 
     Parameters
     ----------
-    network
-        A timm module, with its start weights.
+    task
+        The data, the network and the loss.
     recipe
         What to do.
-    train, val
-        The pictures; only `train` is augmented and learnt from.
     resume
         Where the state is kept between epochs.
     """
 
-    def __init__(
-        self,
-        network: torch.nn.Module,
-        recipe: Recipe,
-        train: Pictures,
-        val: Pictures,
-        resume: ResumeFile,
-    ) -> None:
+    def __init__(self, task: Task, recipe: Recipe, resume: ResumeFile) -> None:
+        self.task = task
         self.recipe = recipe
-        self.train = train
-        self.val = val
         self.resume = resume
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = task.network().to(device())
         # channels_last makes convolutions of mobile networks 1.7 times faster on CPUs
-        self.network = network.to(self.device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub
+        volumes = len(recipe.input.shape) == 4
+        layout = torch.channels_last_3d if volumes else torch.channels_last
+        network.to(memory_format=layout)  # type: ignore[call-overload]  # no stub
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(not name.startswith(recipe.network.freeze or ("\0",)))
+        self.network = network
         plan = recipe.schedule
-        self.batch = min(plan.batch_size, len(train.truth))
-        self.steps = len(train.truth) // self.batch
+        self.batch = min(plan.batch_size, task.size)
+        self.steps = task.size // self.batch
         self.optimiser = torch.optim.AdamW(
             [p for p in network.parameters() if p.requires_grad],
             lr=plan.learning_rate,
@@ -112,7 +77,6 @@ class Trainer:
         self.average = AveragedModel(
             network, multi_avg_fn=get_ema_multi_avg_fn(plan.average_decay), use_buffers=True
         )
-        self.class_weights = _class_weights(recipe, train.truth).to(self.device)
 
     def fit(self, progress: Progress) -> Fitted:
         """Run all epochs that are left, and return the best one's network.
@@ -143,34 +107,27 @@ class Trainer:
         started = time.monotonic()
         seed = self.recipe.seed * 1000 + number
         torch.manual_seed(seed)
-        augment = build_augment(self.recipe.augment, *self.recipe.input.plane, seed)
-        order = np.random.default_rng(seed).permutation(len(self.train.truth))
+        step_loss = self.task.begin_epoch(seed)
+        order = np.random.default_rng(seed).permutation(self.task.size)
         _set_training(self.network, norms=self.recipe.network.batch_norm == "trained")
         losses = []
         with progress.stage(f"Epoch {number}", self.steps) as advance:
             for step in range(self.steps):
-                rows = order[step * self.batch : (step + 1) * self.batch]
-                losses.append(self._step(rows, augment))
+                loss = step_loss(self.network, order[step * self.batch : (step + 1) * self.batch])
+                losses.append(self._descend(loss))
                 advance()
         mean = math.fsum(losses) / len(losses)
         if not math.isfinite(mean):
             raise TrainingDivergedError(
                 f"The loss is no longer a number in epoch {number}; lower schedule.learning_rate."
             )
-        epoch = self._judge(number, mean)
+        self.average.module.eval()
+        figures = self.task.judge(self.average.module)
+        rounded = {name: round(value, 5) for name, value in figures.items()}
+        epoch = Epoch(number, round(mean, 5), rounded)
         return replace(epoch, seconds=round(time.monotonic() - started, 1))
 
-    def _step(
-        self,
-        rows: NDArray[np.int64],
-        augment: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-    ) -> float:
-        spec = self.recipe.input
-        tensors = [
-            normalise(augment(self.train.canvases[row].astype(np.float32)), spec) for row in rows
-        ]
-        logits = self._training_logits(self._to_device(np.stack(tensors)))
-        loss = self._loss(logits, torch.from_numpy(self.train.truth[rows]).to(self.device))
+    def _descend(self, loss: torch.Tensor) -> float:
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
@@ -178,46 +135,13 @@ class Trainer:
         self.average.update_parameters(self.network)
         return loss.item()
 
-    def _training_logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Run the network with the recipe's dropout before its last linear layer."""
-        network: Any = self.network
-        pooled = network.forward_head(network.forward_features(inputs), pre_logits=True)
-        kept = functional.dropout(pooled, self.recipe.network.dropout)
-        logits: torch.Tensor = network.get_classifier()(kept)
-        return logits
-
-    def _loss(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        smoothing = self.recipe.loss.label_smoothing
-        if not self.recipe.is_binary:
-            return functional.cross_entropy(
-                logits, truth, weight=self.class_weights, label_smoothing=smoothing
-            )
-        targets = truth * (1.0 - smoothing) + smoothing / 2
-        return functional.binary_cross_entropy_with_logits(
-            logits[:, 0], targets, weight=self.class_weights[truth]
-        )
-
-    def _judge(self, number: int, train_loss: float) -> Epoch:
-        logits = network_logits(self.average.module, self.val, self.recipe)
-        scores = calibrated(logits, Calibration())
-        truth = self.val.truth
-        nobody = np.full(len(truth), "")
-        answers = Answers(truth, scores, scores.argmax(axis=1), nobody, nobody)
-        figures = point_figures(answers, len(self.recipe.data.classes))
-        log_loss = -np.log(np.maximum(scores[np.arange(len(truth)), truth], 1e-7)).mean()
-        shown = {name: round(figures[name], 5) for name in ("auc", "f1", "accuracy")}
-        return Epoch(number, round(train_loss, 5), round(float(log_loss), 5), **shown)
-
-    def _to_device(self, batch: NDArray[np.float32]) -> torch.Tensor:
-        return torch.from_numpy(batch).to(self.device, memory_format=torch.channels_last)
-
     def _state(self, history: list[Epoch], best: dict[str, torch.Tensor]) -> dict[str, Any]:
         return {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "history": [asdict(epoch) for epoch in history],
+            "history": [epoch.to_json() for epoch in history],
             "best": best,
         }
 
@@ -226,14 +150,18 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-        return [Epoch(**epoch) for epoch in state["history"]], state["best"]
+        return [Epoch.from_json(epoch) for epoch in state["history"]], state["best"]
+
+
+def device() -> torch.device:
+    """Return where training runs: the first GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def best_of(history: list[Epoch], metric: str) -> Epoch:
     """Return the best epoch by `metric`; of equals the first one."""
-    if metric == "log_loss":
-        return min(history, key=lambda epoch: epoch.log_loss)
-    return max(history, key=lambda epoch: float(getattr(epoch, metric)))
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    return max(history, key=lambda epoch: sign * epoch.figures[metric])
 
 
 def is_finished(history: list[Epoch], recipe: Recipe) -> bool:
@@ -246,34 +174,10 @@ def is_finished(history: list[Epoch], recipe: Recipe) -> bool:
     return len(history) - best_of(history, recipe.select.metric).number >= plan.patience
 
 
-def network_logits(
-    network: torch.nn.Module, pictures: Pictures, recipe: Recipe
-) -> NDArray[np.float64]:
-    """Return the logits, [N, K], of pictures as they are."""
-    network.eval()
-    device = next(network.parameters()).device
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(pictures.truth), EVALUATION_BATCH):
-            canvases = pictures.canvases[start : start + EVALUATION_BATCH].astype(np.float32)
-            batch = np.stack([normalise(canvas, recipe.input) for canvas in canvases])
-            parts.append(network(torch.from_numpy(batch).to(device)).double().cpu().numpy())
-    return np.concatenate(parts)
-
-
-def _class_weights(recipe: Recipe, truth: NDArray[np.int64]) -> torch.Tensor:
-    """Return one weight for each class, 1 on average over the pictures."""
-    classes = len(recipe.data.classes)
-    if not recipe.loss.balance:
-        return torch.ones(classes)
-    counts = np.bincount(truth, minlength=classes)
-    return torch.tensor(len(truth) / (classes * counts), dtype=torch.float32)
-
-
 def _set_training(network: torch.nn.Module, *, norms: bool) -> None:
     network.train()
     for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
+        if isinstance(module, NORMS):
             module.train(norms)
 
 
@@ -282,8 +186,6 @@ def _copied(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _line(epoch: Epoch, epochs: int) -> str:
-    return (
-        f"Epoch {epoch.number}/{epochs}: loss {epoch.train_loss:.4f}, validation log loss "
-        f"{epoch.log_loss:.4f}, AUC {epoch.auc:.4f}, F1 {epoch.f1:.4f}, "
-        f"accuracy {epoch.accuracy:.4f}"
-    )
+    figures = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in epoch.figures.items()]
+    shown = ", ".join(figures)
+    return f"Epoch {epoch.number}/{epochs}: loss {epoch.train_loss:.4f}; validation {shown}"

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from inference.reading import read_image
 from inference.source_image import SourceImage
+from inference.volume import Volume
 from training.errors import GoldenCaseError
 
 GOLDEN_NAME = "golden.json"
@@ -36,9 +37,24 @@ class GoldenCase(BaseModel):
     seed: int
     rows: int
     columns: int
+    slices: int = 0
+    """Of a volume; 0: a picture."""
     probabilities: dict[str, float]
-    """By label of the manifest's outputs."""
+    """By label: of a finding, of the best box; of a segment the share that it covers."""
     tolerance: float = TOLERANCE
+
+
+def golden_source(case: GoldenCase) -> SourceImage | Volume:
+    """Return what the case asks about."""
+    if case.slices:
+        return golden_volume(case.seed, case.slices, case.rows, case.columns)
+    return golden_picture(case.seed, case.rows, case.columns)
+
+
+def golden_volume(seed: int, slices: int, rows: int, columns: int) -> Volume:
+    """Return slices of drifting waves, 1 mm apart in every direction, without headers."""
+    planes = [wave_pattern(seed + number // 4, rows, columns) for number in range(slices)]
+    return Volume(np.stack(planes).astype(np.float32), np.eye(4), ())
 
 
 def golden_picture(seed: int, rows: int, columns: int) -> SourceImage:

@@ -6,40 +6,31 @@ import copy
 import hashlib
 import os
 import platform
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 
 from inference.config import InferenceConfig
-from inference.manifest import Calibration
-from inference.networks import build_network
 from inference.registry import load_model
 from inference.weights import sha256_of
-from training.calibrate import calibrated, choose_threshold, fit_calibration
-from training.canvases import load_canvases
 from training.card import write_card
-from training.curves import draw_curves
-from training.data import Sample, data_digest, load_samples, of_split
 from training.errors import StartWeightsError, TrainingError
-from training.evaluate import collect_answers
-from training.fit import Fitted, Pictures, Trainer, network_logits
-from training.golden import GoldenCase, write_golden
-from training.metrics import evaluate_answers
+from training.evaluate import evaluate_model
+from training.fit import Fitted, Trainer
+from training.golden import write_golden
 from training.package import half_precision, target_folder, write_json, write_model, written_at_once
 from training.progress import Progress
 from training.recipe import Recipe, load_recipe, recipe_digest
 from training.resume import ResumeFile
-from training.start_weights import load_start_weights, zero_last_layer
-from training.verify import METRICS_NAME, golden_probabilities, verify_folder
+from training.task import Task
+from training.tasks import KINDS
+from training.verify import METRICS_NAME, make_golden, verify_folder
 
-GOLDEN_SIDES = (320, 288)
+CURVES_NAME = "curves.png"
 LIBRARIES = ("torch", "timm", "monai", "openvino", "numpy", "scikit-learn")
 
 
@@ -72,23 +63,13 @@ def train_checkpoint(request: Request, progress: Progress) -> Path:
     recipe = load_recipe(request.recipe, epochs=request.epochs)
     folder = target_folder(request.out, recipe.id)
     _check_start_weights(recipe, request.start_weights)
-    samples = load_samples(request.data, recipe.data, recipe.seed)
-    train, val = (of_split(samples, name, recipe.data.classes) for name in ("train", "val"))
     if request.threads:
         torch.set_num_threads(request.threads)
-    torch.manual_seed(recipe.seed)
-    network = build_network(recipe.network_ref, recipe.input, recipe.id)
-    if request.start_weights is not None:
-        expected = recipe.start_weights.sha256 if recipe.start_weights else ""
-        load_start_weights(network, request.start_weights, expected)
-    zero_last_layer(network)
-    digest = data_digest((*train, *val))
-    pictures = [_pictures(part, recipe, progress) for part in (train, val)]
-    resume = ResumeFile.beside(folder, _fingerprint(recipe, digest, request.start_weights))
-    fitted = Trainer(network, recipe, pictures[0], pictures[1], resume).fit(progress)
-    how = _how(request, recipe, digest, (train, val), fitted)
+    task = KINDS[recipe.pipeline].open_task(recipe, request.data, request.start_weights, progress)
+    resume = ResumeFile.beside(folder, _fingerprint(recipe, task, request.start_weights))
+    fitted = Trainer(task, recipe, resume).fit(progress)
     with written_at_once(folder) as draft:
-        _write(draft, recipe, fitted, (val, pictures[1]), how, progress)
+        _write(draft, request, recipe, task, fitted, progress)
     resume.remove()
     return folder
 
@@ -101,82 +82,40 @@ def _check_start_weights(recipe: Recipe, path: Path | None) -> None:
         )
 
 
-def _pictures(samples: Sequence[Sample], recipe: Recipe, progress: Progress) -> Pictures:
-    truth = np.array([sample.label for sample in samples], np.int64)
-    return Pictures(load_canvases(samples, recipe.input, progress), truth)
-
-
-def _fingerprint(recipe: Recipe, digest: str, start_weights: Path | None) -> str:
+def _fingerprint(recipe: Recipe, task: Task, start_weights: Path | None) -> str:
     start = sha256_of(start_weights) if start_weights is not None else ""
-    return hashlib.sha256(f"{recipe_digest(recipe)} {digest} {start}".encode()).hexdigest()
+    text = f"{recipe_digest(recipe)} {task.data_sha256} {start}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _write(
-    draft: Path,
-    recipe: Recipe,
-    fitted: Fitted,
-    val: tuple[Sequence[Sample], Pictures],
-    how: Mapping[str, Any],
-    progress: Progress,
+    draft: Path, request: Request, recipe: Recipe, task: Task, fitted: Fitted, progress: Progress
 ) -> None:
     """Fill the folder: model, golden case, figures through the serving path, curves, card."""
     stored = half_precision(fitted.network)
-    calibration, thresholds = _decide(recipe, stored, val[1])
+    # The float16 weights are computed with in float32, as serving does.
+    calibration, thresholds = task.decide(copy.deepcopy(stored).float())
     write_model(draft, recipe, stored, calibration, thresholds)
     package = load_model(draft)
     with TemporaryDirectory() as cache:  # the network is converted once for both
         config = InferenceConfig(backend="openvino", cache_dir=Path(cache))
-        golden = golden_probabilities(package, config, recipe.seed, *GOLDEN_SIDES)
-        answers = collect_answers(recipe, package, config, val[0], progress)
-    rows, columns = GOLDEN_SIDES
-    write_golden(
-        draft, GoldenCase(seed=recipe.seed, rows=rows, columns=columns, probabilities=golden)
-    )
+        write_golden(draft, make_golden(package, config, recipe.seed))
+        evaluation = evaluate_model(package, config, request.data, "val", progress, recipe)
     record = {
-        "model": recipe.id,
-        "version": recipe.version,
-        "split": "val",
-        **evaluate_answers(answers, recipe.data.classes),
+        **evaluation.record,
         "thresholds": thresholds,
         "calibration": calibration.model_dump(mode="json"),
-        "how": how,
+        "how": _how(request, recipe, task, fitted),
     }
     write_json(draft / METRICS_NAME, record)
-    draw_curves(draft / "curves.png", answers, recipe.data.classes, fitted.history, recipe.name)
+    evaluation.draw(draft / CURVES_NAME, fitted.history)
     write_card(draft, package.manifest, recipe, record)
     failed = [check for check in verify_folder(draft) if not check.is_passed]
     if failed:
         raise TrainingError(f"The checkpoint doesn't verify: {failed[0].name}, {failed[0].detail}.")
 
 
-def _decide(
-    recipe: Recipe, stored: torch.nn.Module, pictures: Pictures
-) -> tuple[Calibration, dict[str, float]]:
-    """Return calibration and the threshold of each reported class, chosen on `pictures`.
-
-    The float16 weights of `stored` are computed with in float32, as serving does.
-    """
-    logits = network_logits(copy.deepcopy(stored).float(), pictures, recipe)
-    with_bias = recipe.select.calibration == "temperature-and-bias"
-    calibration = fit_calibration(logits, pictures.truth, with_bias=with_bias)
-    probabilities = calibrated(logits, calibration)
-    thresholds = {
-        name: choose_threshold(
-            probabilities[:, index], pictures.truth == index, recipe.select.threshold
-        )
-        for index, name in enumerate(recipe.data.classes)
-        if name in recipe.reported_classes
-    }
-    return calibration, thresholds
-
-
-def _how(
-    request: Request,
-    recipe: Recipe,
-    digest: str,
-    parts: tuple[Sequence[Sample], Sequence[Sample]],
-    fitted: Fitted,
-) -> dict[str, Any]:
+def _how(request: Request, recipe: Recipe, task: Task, fitted: Fitted) -> dict[str, Any]:
     """Return all that is needed to train the same again. Folders are named, not located."""
     recipe_path = request.recipe
     shown = recipe_path.name if recipe_path.is_absolute() else recipe_path.as_posix()
@@ -186,28 +125,20 @@ def _how(
         command += ["--start-weights", request.start_weights.name]
     if request.epochs is not None:
         command += ["--epochs", str(request.epochs)]
-    counts = {
-        name: {
-            label: count
-            for index, label in enumerate(recipe.data.classes)
-            if (count := Counter(sample.label for sample in part)[index])
-        }
-        for name, part in zip(("train", "val"), parts, strict=True)
-    }
     start = request.start_weights
     return {
         "command": " ".join(command),
         "seed": recipe.seed,
         "recipe_sha256": recipe_digest(recipe),
-        "data_sha256": digest,
+        "data_sha256": task.data_sha256,
         "start_weights_sha256": sha256_of(start) if start is not None else None,
-        "pictures": counts,
+        "pictures": task.pictures,
         "parameters_trained": sum(
             p.numel() for p in fitted.network.parameters() if p.requires_grad
         ),
         "best_epoch": fitted.best.number,
         "seconds": round(sum(epoch.seconds for epoch in fitted.history)) or None,
-        "history": [asdict(epoch) for epoch in fitted.history],
+        "history": [epoch.to_json() for epoch in fitted.history],
         "libraries": {name: version(name) for name in LIBRARIES},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }

@@ -19,12 +19,14 @@ from inference.network_table import NETWORKS
 from inference.preprocessing import prepare
 from inference.registry import ModelPackage, Registry, load_model
 from training.errors import GoldenCaseError
-from training.golden import golden_picture, read_golden
+from training.golden import GoldenCase, golden_picture, golden_source, read_golden
 
 PARITY = 1e-2
 """Largest difference between OpenVINO and torch, relative above 1; seen: under 1e-4."""
 
 CARD_NAME, METRICS_NAME = "MODEL_CARD.md", "metrics.json"
+GOLDEN_SIDES = (320, 288)
+GOLDEN_SLICES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def _network(package: ModelPackage, config: InferenceConfig) -> Iterator[Check]:
 
 def _golden(package: ModelPackage, config: InferenceConfig) -> Iterator[Check]:
     case = read_golden(package.folder)
-    seen = golden_probabilities(package, config, case.seed, case.rows, case.columns)
+    seen = _answer(package, config, case)
     if seen.keys() != case.probabilities.keys():
         yield Check("golden case", False, f"its labels are not {', '.join(seen)}")
         return
@@ -107,10 +109,20 @@ def _golden(package: ModelPackage, config: InferenceConfig) -> Iterator[Check]:
     )
 
 
-def golden_probabilities(
-    package: ModelPackage, config: InferenceConfig, seed: int, rows: int, columns: int
-) -> dict[str, float]:
-    """Return the model's answer to the generated picture, by label."""
+def make_golden(package: ModelPackage, config: InferenceConfig, seed: int) -> GoldenCase:
+    """Return the golden case of a model that has just been made."""
+    rows, columns = GOLDEN_SIDES
+    slices = GOLDEN_SLICES if package.manifest.input.unit == "series" else 0
+    case = GoldenCase(seed=seed, rows=rows, columns=columns, slices=slices, probabilities={})
+    return case.model_copy(update={"probabilities": _answer(package, config, case)})
+
+
+def _answer(package: ModelPackage, config: InferenceConfig, case: GoldenCase) -> dict[str, float]:
+    """Return what a model says about the generated picture, one number for each label."""
     server = ModelServer(Registry((package,)), config)
-    prediction = server.predict(package.manifest.id, golden_picture(seed, rows, columns))
-    return {finding.label: finding.probability for finding in prediction.findings}
+    prediction = server.predict(package.manifest.id, golden_source(case))
+    labels = [output.label for output in package.manifest.outputs]
+    findings = {finding.label: finding.probability for finding in prediction.findings}
+    covered = {part.label: float(part.mask.mean()) for part in prediction.segments}
+    boxed = {box.label: box.score for box in sorted(prediction.boxes, key=lambda box: box.score)}
+    return dict.fromkeys(labels, 0.0) | findings | covered | boxed

@@ -107,7 +107,8 @@ def evaluate(
 
     package = load_model(_existing(models, model_id))
     settings = load_settings()
-    result = evaluate_model(package, settings.inference_config(), data, split, TerminalProgress())
+    config = settings.inference_config()
+    result = evaluate_model(package, config, data, split, TerminalProgress()).record
     if json:
         print_json(result)
     else:
@@ -182,7 +183,9 @@ def _print_result(result: Mapping[str, Any]) -> None:
         rows = [row for name, item in result[part].items() for row in _figure_rows(name, item)]
         if rows:
             print_table(part.replace("_", " ").capitalize(), ("figure", "value", "95 %"), rows)
-    matrix = result["confusion_matrix"]
+    matrix = result.get("confusion_matrix")
+    if matrix is None:
+        return
     rows = [[name, *row] for name, row in zip(matrix["classes"], matrix["rows"], strict=True)]
     print_table("True class by reported class", ("", *matrix["classes"]), rows)
 

@@ -6,24 +6,22 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
 
-from inference.networks import build_network
 from tests.training.conftest import QUICK, START_WEIGHTS, Cli
 from tests.training.factories import recipe_values, write_data, write_recipe
-from training.canvases import load_canvases
-from training.data import load_samples, of_split
 from training.errors import OutputExistsError
-from training.fit import Epoch, Fitted, Pictures, Trainer, is_finished
+from training.fit import Fitted, Trainer, is_finished
 from training.package import written_at_once
 from training.progress import Silent
-from training.recipe import Recipe, load_recipe
+from training.recipe import load_recipe
 from training.resume import ResumeFile
-from training.start_weights import load_start_weights, zero_last_layer
+from training.task import Epoch
+from training.tasks.classification import open_task
 
 
 def test_training_learns_and_writes_a_whole_checkpoint(models_dir: Path) -> None:
@@ -152,18 +150,13 @@ class StopsAfter(Silent):
 def small_trainer(data_dir: Path, folder: Path, **schedule: float) -> Trainer:
     values = recipe_values()
     values["schedule"] |= {"epochs": 3, **schedule}
+    return trainer(values, data_dir, folder)
+
+
+def trainer(values: dict[str, Any], data_dir: Path, folder: Path) -> Trainer:
     recipe = load_recipe(write_recipe(folder / "recipe.yaml", values))
-    samples = load_samples(data_dir, recipe.data, recipe.seed)
-    parts = [pictures(of_split(samples, s, recipe.data.classes), recipe) for s in ("train", "val")]
-    network = build_network(recipe.network_ref, recipe.input)
-    load_start_weights(network, START_WEIGHTS)
-    zero_last_layer(network)
-    return Trainer(network, recipe, *parts, ResumeFile.beside(folder / "spots", "f" * 64))
-
-
-def pictures(samples: tuple[object, ...], recipe: Recipe) -> Pictures:
-    canvases = load_canvases(samples, recipe.input, Silent())  # type: ignore[arg-type]
-    return Pictures(canvases, np.array([s.label for s in samples], np.int64))  # type: ignore[attr-defined]
+    task = open_task(recipe, data_dir, START_WEIGHTS, Silent())
+    return Trainer(task, recipe, ResumeFile.beside(folder / "spots", "f" * 64))
 
 
 def same_weights(first: Fitted, second: Fitted) -> bool:
@@ -208,7 +201,7 @@ def test_training_ends_after_all_epochs_or_when_it_gets_no_better(
     values = recipe_values()
     values["schedule"] |= {"epochs": 5, "patience": patience}
     recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", values))
-    history = [Epoch(n, 0.0, loss, 0.0, 0.0, 0.0) for n, loss in enumerate(log_losses, 1)]
+    history = [Epoch(n, 0.0, {"log_loss": loss}) for n, loss in enumerate(log_losses, 1)]
     assert is_finished(history, recipe) is finished
 
 
@@ -218,14 +211,10 @@ def test_frozen_parameters_and_statistics_stay_as_they_start(
     values = recipe_values()
     values["network"] |= {"batch_norm": "frozen", "freeze": ["conv_stem.", "blocks.0."]}
     values["schedule"]["epochs"] = 1
-    recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", values))
-    samples = load_samples(data_dir, recipe.data, recipe.seed)
-    parts = [pictures(of_split(samples, s, recipe.data.classes), recipe) for s in ("train", "val")]
-    network = build_network(recipe.network_ref, recipe.input)
-    load_start_weights(network, START_WEIGHTS)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    Trainer(network, recipe, *parts, ResumeFile.beside(tmp_path / "spots", "0" * 64)).fit(Silent())
-    after = network.state_dict()
+    training = trainer(values, data_dir, tmp_path)
+    before = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
+    training.fit(Silent())
+    after = training.network.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert not any(name.startswith(("conv_stem.", "blocks.0.")) for name in changed)
     assert not any("running_" in name for name in changed)
