@@ -15,6 +15,7 @@
         │   └── SplitError           a split is unknown or empty
         ├── StartWeightsError        the start weights don't fit the network
         ├── OutputExistsError        the checkpoint folder is there already
+        ├── LogFolderError           the log's folder can't be written
         ├── TrainingDivergedError    the loss is no longer a number
         ├── NoRecipeError            a model folder doesn't say how its classes are called
         └── GoldenCaseError          a model folder's golden case is missing or damaged
@@ -93,6 +94,12 @@ class OutputExistsError(TrainingError):
     """The checkpoint folder is there already; nothing is overwritten."""
 
     code = "OUTPUT_EXISTS"
+
+
+class LogFolderError(TrainingError):
+    """The folder of the TensorBoard log can't be made or written."""
+
+    code = "LOG_FOLDER"
 
 
 class TrainingDivergedError(TrainingError):
