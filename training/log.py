@@ -14,8 +14,8 @@ from training.errors import LogFolderError
 class Log:
     """Writes scalars that ``tensorboard --logdir`` draws; from :func:`open_log`.
 
-    Each epoch is on disk when :meth:`epoch` returns. A resumed training writes into the same folder,
-    and epochs that it repeats hide what was logged of them before.
+    Each epoch is on disk when :meth:`epoch` returns. A resumed training writes into the same
+    folder, and epochs that it repeats hide what was logged of them before.
     """
 
     def __init__(self, path: Path, text: str) -> None:
