@@ -16,6 +16,8 @@
         ├── StartWeightsError        the start weights don't fit the network
         ├── OutputExistsError        the checkpoint folder is there already
         ├── LogFolderError           the log's folder can't be written
+        ├── PageError                the page of an evaluation can't be written
+        ├── RecordMismatchError      other pictures than those the recorded figures are of
         ├── TrainingDivergedError    the loss is no longer a number
         ├── NoRecipeError            a model folder doesn't say how its classes are called
         └── GoldenCaseError          a model folder's golden case is missing or damaged
@@ -100,6 +102,18 @@ class LogFolderError(TrainingError):
     """The folder of the TensorBoard log can't be made or written."""
 
     code = "LOG_FOLDER"
+
+
+class PageError(TrainingError):
+    """The HTML page of an evaluation can't be written."""
+
+    code = "PAGE"
+
+
+class RecordMismatchError(TrainingError):
+    """A fresh evaluation is of other pictures than those that ``metrics.json`` records."""
+
+    code = "RECORD_MISMATCH"
 
 
 class TrainingDivergedError(TrainingError):

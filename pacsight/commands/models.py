@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,20 +100,34 @@ def evaluate(
     model_id: ModelId,
     data: Annotated[Path, typer.Option(help="Folder with labels.csv.", metavar="DIR")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    page: Annotated[
+        Path | None, typer.Option(help="Write an HTML page too.", metavar="FILE")
+    ] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Write figures, curves and card into the model's folder.")
+    ] = False,
     models: Models = None,
     json: Json = False,
 ) -> None:
     """Measure a model on labelled pictures, with 95 % intervals."""
-    from training.evaluate import evaluate_model
+    from training.evaluate import evaluate_model, packaged_recipe
+    from training.page import Origin, write_page
+    from training.refresh import refresh_checkpoint
 
     package = load_model(_existing(models, model_id))
-    settings = load_settings()
-    config = settings.inference_config()
-    result = evaluate_model(package, config, data, split, TerminalProgress()).record
+    recipe = packaged_recipe(package)
+    config = load_settings().inference_config()
+    evaluation = evaluate_model(package, config, data, split, TerminalProgress(), recipe)
+    if page is not None:
+        command = f"pacsight models evaluate {model_id} --data {data.name} --split {split}"
+        origin = Origin(data, f"{command} --page {page.name}", datetime.now(UTC).date())
+        write_page(page, package, recipe, evaluation, origin)
+    if save:
+        refresh_checkpoint(package, recipe, evaluation)
     if json:
-        print_json(result)
+        print_json(evaluation.record)
     else:
-        _print_result(result)
+        _print_result(evaluation.record)
 
 
 def _folder(models: Path | None) -> Path:
