@@ -31,7 +31,12 @@ _IDENTIFYING = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInst
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
 
-def check_result(item: ResultObject, sources: Sequence[Dataset], identity: Dataset) -> Dataset:
+def check_result(
+    item: ResultObject,
+    sources: Sequence[Dataset],
+    identity: Dataset,
+    siblings: Sequence[ResultObject] = (),
+) -> Dataset:
     """Read a result from its bytes, check it, and return it as read.
 
     Parameters
@@ -42,6 +47,8 @@ def check_result(item: ResultObject, sources: Sequence[Dataset], identity: Datas
         Headers of all images that it may refer to.
     identity
         Patient and Study attributes that it must have.
+    siblings
+        Results that are sent together with it, and to which it may refer.
 
     Raises
     ------
@@ -54,7 +61,9 @@ def check_result(item: ResultObject, sources: Sequence[Dataset], identity: Datas
         _check_uids(ds, sources, identity)
         _check_attributes(ds)
         _check_identity(ds, sources, identity)
-        _check_references(ds, sources)
+        known = {(str(source.SOPClassUID), str(source.SOPInstanceUID)) for source in sources}
+        known |= {(sibling.sop_class_uid, sibling.sop_instance_uid) for sibling in siblings}
+        _check_references(ds, known)
         if "ContentSequence" in ds:
             _check_coordinates(ds)
         else:
@@ -139,9 +148,8 @@ def _check_identity(ds: Dataset, sources: Sequence[Dataset], identity: Dataset) 
         _fail("IDENTITY_DIFFERS", f"{keyword} is not the source's.")
 
 
-def _check_references(ds: Dataset, sources: Sequence[Dataset]) -> None:
+def _check_references(ds: Dataset, known: set[tuple[str, str]]) -> None:
     """Check that every referenced image was analysed, and is in a report's evidence."""
-    known = {(str(source.SOPClassUID), str(source.SOPInstanceUID)) for source in sources}
     found = list(_references(ds))
     if not found:
         _fail("REFERENCE_MISSING", "it refers to no image.")
@@ -180,11 +188,20 @@ def _check_coordinates(ds: Dataset) -> None:
     if not groups:
         _fail("MEASUREMENTS_MISSING", "its report holds no measurement group.")
     for group in groups:
-        if not any(item.ValueType == "SCOORD" for item in group.ContentSequence):
+        if not any(_has_region(item) for item in group.ContentSequence):
             _fail("COORDINATES_MISSING", "a measurement group has no region.")
 
 
+def _has_region(item: Dataset) -> bool:
+    """Tell whether an item is a region, or a measurement inferred from one (TID 300)."""
+    if item.ValueType == "SCOORD":
+        return True
+    inferred = item.get("ContentSequence", ()) if item.ValueType == "NUM" else ()
+    return any(inner.ValueType == "SCOORD" for inner in inferred)
+
+
 def _check_pixels(ds: Dataset) -> None:
-    size = ds.Rows * ds.Columns * ds.SamplesPerPixel * ds.BitsAllocated // 8
+    bits = ds.Rows * ds.Columns * ds.SamplesPerPixel * ds.BitsAllocated
+    size = -(-bits * int(ds.get("NumberOfFrames", 1)) // 8)
     if len(ds.PixelData) != size + size % 2:
         _fail("PIXELS_INCOMPLETE", "its pixel data has another length than its size says.")

@@ -49,6 +49,14 @@ RESULT_AT_THRESHOLD = Code("RESULT-THRESHOLD", PRIVATE_SCHEME, "Result at thresh
 POSITIVE = Code("10828004", "SCT", "Positive")  # CID 250
 NEGATIVE = Code("260385009", "SCT", "Negative")  # CID 250
 
+AREA = Code("42798000", "SCT", "Area")  # CID 7470
+VOLUME = Code("118565006", "SCT", "Volume")  # CID 7471
+SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")  # CID 7461
+MILLILITRE = Code("ml", "UCUM", "milliliter")  # CID 7461
+
+# --- Segments of a SEG (PS3.3 C.8.20.4)
+ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")  # CID 7150
+
 # --- TID 4019 Algorithm Identification
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # CID 7162
 

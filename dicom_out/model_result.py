@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from dicom_out.patient import fit_text
+from dicom_out.patient import fit_text, read_element
 from dicom_out.uids import derive_uid
-from ledger.domain import Code, Finding, ModelIdentity, Prediction
+from ledger.domain import Box, Code, Finding, ModelIdentity, Prediction, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,25 @@ class ImageResult:
 
     prediction: Prediction
     source: Dataset
+    display: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeResult:
+    """One prediction with the series it is about.
+
+    Attributes
+    ----------
+    prediction
+        Segments; their masks lie on the grid of the series.
+    sources
+        Headers of the slices, in the order of the masks' first axis.
+    display
+        uint8 [slices, rows, columns], as a viewer shows the slices.
+    """
+
+    prediction: Prediction
+    sources: tuple[Dataset, ...]
     display: NDArray[np.uint8]
 
 
@@ -58,7 +78,7 @@ class ModelDescription:
 class ResultObject:
     """A DICOM result, written and checked.
 
-    ``data`` is a whole Part 10 file; ``kind`` is ``sr`` or ``sc``.
+    ``data`` is a whole Part 10 file; ``kind`` is ``sr``, ``sc`` or ``seg``.
     """
 
     kind: str
@@ -79,14 +99,28 @@ def fit_model(model: ModelDescription, character_set: str | list[str]) -> ModelD
     )
 
 
-def fit_finding(finding: Finding, character_set: str | list[str]) -> Finding:
-    """Return the finding with texts that can be written in a character set."""
-    concept = finding.concept
-    meaning = fit_text(concept.meaning, character_set)[:64]
+Labelled = TypeVar("Labelled", Finding, Box, Segment)
+
+
+def fit_prediction(prediction: Prediction, character_set: str | list[str]) -> Prediction:
+    """Return the prediction with texts that can be written in a character set."""
+
+    def fit(item: Labelled) -> Labelled:
+        concept = item.concept
+        meaning = fit_text(concept.meaning, character_set)[:64]
+        return replace(
+            item,
+            label=fit_text(item.label, character_set),
+            concept=Code(concept.value, concept.scheme, meaning),
+        )
+
+    heatmap = prediction.heatmap
     return replace(
-        finding,
-        label=fit_text(finding.label, character_set),
-        concept=Code(concept.value, concept.scheme, meaning),
+        prediction,
+        findings=tuple(fit(finding) for finding in prediction.findings),
+        boxes=tuple(fit(box) for box in prediction.boxes),
+        segments=tuple(fit(segment) for segment in prediction.segments),
+        heatmap=heatmap and replace(heatmap, label=fit_text(heatmap.label, character_set)),
     )
 
 
@@ -102,3 +136,48 @@ def sentence(finding: Finding) -> str:
         f"{finding.concept.meaning}: {verdict}, probability {percent(finding.probability)} "
         f"(threshold {percent(finding.threshold)})."
     )
+
+
+def box_sentence(box: Box) -> str:
+    """Return one box in words."""
+    return (
+        f"{box.concept.meaning}: marked by a box of {box.x_max - box.x_min:.0f} x "
+        f"{box.y_max - box.y_min:.0f} pixels, probability {percent(box.score)} "
+        f"(threshold {percent(box.threshold)})."
+    )
+
+
+def segment_sentence(segment: Segment, source: Dataset) -> str:
+    """Return one segment in words, with its size; `source` tells the size of a pixel."""
+    name = segment.concept.meaning
+    if not segment.mask.any():
+        return f"{name}: not found."
+    if segment.mask.ndim == 3:
+        slices = int(segment.mask.any(axis=(1, 2)).sum())
+        size = "" if segment.volume_ml is None else f"{segment.volume_ml:.1f} ml, "
+        return f"{name}: outlined, {size}on {slices} of {len(segment.mask)} slices."
+    share = f"{segment.mask.mean():.1%} of the image"
+    pixel = pixel_mm2(source)
+    area = "" if pixel is None else f"{segment.mask.sum() * pixel:.0f} mm2, "
+    return f"{name}: outlined, {area}{share}."
+
+
+def sentences(prediction: Prediction, source: Dataset) -> list[str]:
+    """Return everything that a prediction says in words."""
+    return [
+        *(sentence(finding) for finding in prediction.findings),
+        *(box_sentence(box) for box in prediction.boxes),
+        *(segment_sentence(segment, source) for segment in prediction.segments),
+    ]
+
+
+def pixel_mm2(source: Dataset) -> float | None:
+    """Return the area of a pixel, or None: at the detector of a projection it is not the body's."""
+    element = read_element(source, "PixelSpacing")
+    if element is None or element.VM != 2:
+        return None
+    try:
+        down, across = (float(value) for value in element.value)
+    except (TypeError, ValueError):
+        return None
+    return down * across if down > 0 and across > 0 else None

@@ -19,7 +19,12 @@ left pixel (PS3.3 section C.18.6.1.1); the last point equals the first."""
 
 def whole_image(rows: int, columns: int) -> Outline:
     """Return the frame of the image."""
-    corners = [(0, 0), (columns, 0), (columns, rows), (0, rows), (0, 0)]
+    return rectangle(0, 0, columns, rows)
+
+
+def rectangle(x_min: float, y_min: float, x_max: float, y_max: float) -> Outline:
+    """Return the frame of a box."""
+    corners = [(x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max), (x_min, y_min)]
     return np.array(corners, dtype=np.float32)
 
 

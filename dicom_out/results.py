@@ -1,4 +1,4 @@
-"""Predictions to DICOM results: a report and one heatmap per image, in new series of the study."""
+"""Predictions to DICOM results in new series of the study: reports, pictures, segmentations."""
 
 from __future__ import annotations
 
@@ -13,19 +13,30 @@ from pydicom import Dataset
 
 from dicom_out.checks import check_result
 from dicom_out.errors import ResultInputError
+from dicom_out.groups import image_groups, volume_groups
 from dicom_out.model_result import (
     ImageResult,
     ModelDescription,
     ResultObject,
-    fit_finding,
+    VolumeResult,
     fit_model,
+    fit_prediction,
+    sentences,
 )
 from dicom_out.patient import character_set_of, first_difference, read_identity
-from dicom_out.sc import encode_capture
+from dicom_out.sc import encode_capture, encode_montage
+from dicom_out.seg import encode_segmentation
 from dicom_out.series import ResultSeries
-from dicom_out.sr import encode_report
+from dicom_out.sr import ReportContent, encode_report
 
-__all__ = ["ImageResult", "ModelDescription", "ResultObject", "encode_results"]
+__all__ = [
+    "ImageResult",
+    "ModelDescription",
+    "ResultObject",
+    "VolumeResult",
+    "encode_results",
+    "encode_volume",
+]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -69,11 +80,76 @@ def encode_results(
     _refuse_other_patients(sources, identity)
     character_set = character_set_of(identity)
     model = fit_model(model, character_set)
-    results = [_fit(result, character_set) for result in results]
+    results = [
+        replace(result, prediction=fit_prediction(result.prediction, character_set))
+        for result in results
+    ]
     with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
         written = _encode(results, model, identity, seed, now)
+    return _checked(written, sources, identity, model)
+
+
+def encode_volume(
+    result: VolumeResult, *, model: ModelDescription, seed: str, now: datetime
+) -> list[ResultObject]:
+    """Write what one model says about a series, and check it.
+
+    Parameters
+    ----------
+    result
+        One prediction with its slices.
+    model, seed, now
+        As for :func:`encode_results`.
+
+    Returns
+    -------
+    list[ResultObject]
+        The structured report, the segmentation if anything was found, and a picture of both.
+
+    Raises
+    ------
+    ResultInputError
+        The slices don't belong together, or masks lie on another grid.
+    ResultCheckError
+        An object failed its check; nothing is returned, so nothing wrong can be sent.
+    """
+    _refuse_other_grid(result)
+    identity = read_identity(result.sources[0])
+    _refuse_other_patients(result.sources, identity)
+    character_set = character_set_of(identity)
+    model = fit_model(model, character_set)
+    result = replace(result, prediction=fit_prediction(result.prediction, character_set))
+    with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
+        segmentation = encode_segmentation(
+            result, model=model, identity=identity, series=ResultSeries(seed, "seg", now)
+        )
+        content = ReportContent(
+            sources=result.sources,
+            conclusions=sentences(result.prediction, result.sources[0]),
+            groups=list(volume_groups(result, segmentation, model)),
+            segmentations=[] if segmentation is None else [segmentation],
+        )
+        report = encode_report(
+            content, model=model, identity=identity, series=ResultSeries(seed, "sr", now)
+        )
+        picture = encode_montage(
+            result, model=model, identity=identity, series=ResultSeries(seed, "sc", now)
+        )
+    written = [_write("sr", report)]
+    if segmentation is not None:
+        written.append(_write("seg", segmentation))
+    written.append(_write("sc", picture))
+    return _checked(written, result.sources, identity, model)
+
+
+def _checked(
+    written: list[ResultObject],
+    sources: Sequence[Dataset],
+    identity: Dataset,
+    model: ModelDescription,
+) -> list[ResultObject]:
     for item in written:
-        check_result(item, sources, identity)
+        check_result(item, sources, identity, written)
     LOGGER.info("Wrote %d result objects of %s", len(written), model.identity.model_id)
     return written
 
@@ -85,8 +161,17 @@ def _encode(
     seed: str,
     now: datetime,
 ) -> list[ResultObject]:
+    content = ReportContent(
+        sources=[result.source for result in results],
+        conclusions=_conclusions(results),
+        groups=[
+            group
+            for number, result in enumerate(results, 1)
+            for group in image_groups(result, number, model)
+        ],
+    )
     series = ResultSeries(seed, "sr", now)
-    report = encode_report(results, model=model, identity=identity, series=series)
+    report = encode_report(content, model=model, identity=identity, series=series)
     written = [_write("sr", report)]
     captures = ResultSeries(seed, "sc", now)
     for number, result in enumerate(results, 1):
@@ -95,16 +180,24 @@ def _encode(
     return written
 
 
-def _fit(result: ImageResult, character_set: str | list[str]) -> ImageResult:
-    findings = tuple(fit_finding(f, character_set) for f in result.prediction.findings)
-    heatmap = result.prediction.heatmap
-    if heatmap is not None:
-        labels = [finding.label for finding in result.prediction.findings]
-        if heatmap.label in labels:
-            heatmap = replace(heatmap, label=findings[labels.index(heatmap.label)].label)
-    return replace(
-        result, prediction=replace(result.prediction, findings=findings, heatmap=heatmap)
-    )
+def _conclusions(results: Sequence[ImageResult]) -> list[str]:
+    """Say everything in words; of several images, which one it is about."""
+    several = len(results) > 1
+    return [
+        f"Image {number}: {text}" if several else text
+        for number, result in enumerate(results, 1)
+        for text in sentences(result.prediction, result.source)
+    ]
+
+
+def _refuse_other_grid(result: VolumeResult) -> None:
+    uids = tuple(str(source.SOPInstanceUID) for source in result.sources)
+    if result.prediction.sop_instance_uids != uids:
+        raise ResultInputError("A prediction is about other slices than its sources.")
+    if not result.prediction.segments:
+        raise ResultInputError("A prediction about a series has no segments.")
+    if any(part.mask.shape != result.display.shape for part in result.prediction.segments):
+        raise ResultInputError("A mask is not on the grid of its series.")
 
 
 def _refuse_mixed(results: Sequence[ImageResult]) -> None:
@@ -115,8 +208,12 @@ def _refuse_mixed(results: Sequence[ImageResult]) -> None:
     for result in results:
         if result.prediction.sop_instance_uid != result.source.SOPInstanceUID:
             raise ResultInputError("A prediction is about another image than its source.")
-        if not result.prediction.findings:
-            raise ResultInputError("A prediction has no findings.")
+        prediction = result.prediction
+        if not (prediction.findings or prediction.boxes or prediction.segments):
+            raise ResultInputError("A prediction says nothing.")
+        shape = result.display.shape[:2]
+        if any(segment.mask.shape != shape for segment in prediction.segments):
+            raise ResultInputError("A mask is not on the grid of its source image.")
         heatmap = result.prediction.heatmap
         if heatmap is not None and heatmap.array.shape != result.display.shape[:2]:
             raise ResultInputError("A heatmap is not on the grid of its source image.")

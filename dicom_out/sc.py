@@ -1,8 +1,9 @@
-"""The heatmap as an RGB Secondary Capture: what every viewer can show (PS3.3 A.8.1)."""
+"""What was found, as an RGB Secondary Capture that every viewer can show (PS3.3 A.8.1)."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,9 @@ from pydicom.sequence import Sequence as ItemSequence
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_out import codes
-from dicom_out.heatmap import render_heatmap
-from dicom_out.model_result import ImageResult, ModelDescription, sentence
+from dicom_out.model_result import ImageResult, ModelDescription, VolumeResult, sentences
 from dicom_out.patient import read_element, read_text
+from dicom_out.render import render_montage, render_prediction
 from dicom_out.series import LONG_STRING, ResultSeries, code_item, finish
 from ledger.product import PRODUCT
 
@@ -38,7 +39,7 @@ def encode_capture(
     identity: Dataset,
     series: ResultSeries,
 ) -> Dataset:
-    """Return the heatmap of one image as a data set with file meta information.
+    """Return the picture of one image as a data set with file meta information.
 
     Parameters
     ----------
@@ -50,22 +51,65 @@ def encode_capture(
         As for :func:`dicom_out.sr.encode_report`.
     """
     prediction = result.prediction
-    picture = render_heatmap(result.display, prediction.heatmap, prediction.findings, model)
+    picture = render_prediction(result.display, prediction, result.source, model)
+    spoken = sentences(prediction, result.source)
+    kind = f"Grad-CAM of layer {prediction.heatmap.layer}" if prediction.heatmap else "No heatmap"
+    title = "AI picture" if prediction.boxes or prediction.segments else "AI heatmap"
+    about = _About(title, result.source, [result.source], number, spoken, kind)
+    return _encode(picture, about, model=model, identity=identity, series=series)
+
+
+def encode_montage(
+    result: VolumeResult,
+    *,
+    model: ModelDescription,
+    identity: Dataset,
+    series: ResultSeries,
+) -> Dataset:
+    """Return one picture of the slices that matter in a series, with its segments."""
+    picture, shown = render_montage(result, model)
+    spoken = sentences(result.prediction, result.sources[0])
+    slices = [result.sources[index] for index in shown]
+    about = _About("AI picture", slices[0], slices, 1, spoken, f"Outlines on {len(shown)} slices")
+    return _encode(picture, about, model=model, identity=identity, series=series)
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What a picture shows: its main source, all sources, its number, and what it says."""
+
+    title: str
+    source: Dataset
+    sources: list[Dataset]
+    number: int
+    sentences: list[str]
+    kind: str
+
+
+def _encode(
+    picture: NDArray[np.uint8],
+    about: _About,
+    *,
+    model: ModelDescription,
+    identity: Dataset,
+    series: ResultSeries,
+) -> Dataset:
     ds = Dataset()
     ds.SOPClassUID = SecondaryCaptureImageStorage
-    ds.SOPInstanceUID = series.sop_instance_uid(number)
+    ds.SOPInstanceUID = series.sop_instance_uid(about.number)
     ds.Modality = "OT"
     ds.SeriesNumber = SERIES_NUMBER
-    ds.SeriesDescription = f"AI heatmap: {model.name}, not reviewed"[:LONG_STRING]
-    ds.InstanceNumber = number
-    _copy_from(result.source, ds)
+    ds.SeriesDescription = f"{about.title}: {model.name}, not reviewed"[:LONG_STRING]
+    ds.InstanceNumber = about.number
+    _copy_from(about.source, ds)
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.ConversionType = "WSD"
     ds.BurnedInAnnotation = "YES"
-    ds.DerivationDescription = _derivation(result, model)
-    ds.ImageComments = " ".join(sentence(finding) for finding in prediction.findings)[:10240]
-    ds.SourceImageSequence = ItemSequence([_reference(result.source)])
-    finish(ds, source=result.source, identity=identity, model=model, series=series)
+    made_by = f"{model.name} {model.identity.version}, sha256 {model.identity.digest}"
+    ds.DerivationDescription = f"{about.kind}; {made_by}"[:1024]
+    ds.ImageComments = " ".join(about.sentences)[:10240]
+    ds.SourceImageSequence = ItemSequence([_reference(source) for source in about.sources])
+    finish(ds, source=about.source, identity=identity, model=model, series=series)
     ds.SecondaryCaptureDeviceManufacturer = PRODUCT
     ds.SecondaryCaptureDeviceManufacturerModelName = ds.ManufacturerModelName
     ds.SecondaryCaptureDeviceSoftwareVersions = ds.SoftwareVersions
@@ -99,12 +143,6 @@ def _copy_from(source: Dataset, ds: Dataset) -> None:
         ds.Laterality = laterality
     elif "BodyPartExamined" not in ds:
         ds.Laterality = ""  # type 2C: required unless the body part is known to be unpaired
-
-
-def _derivation(result: ImageResult, model: ModelDescription) -> str:
-    heatmap = result.prediction.heatmap
-    kind = f"Grad-CAM of layer {heatmap.layer}" if heatmap else "No heatmap"
-    return f"{kind}; {model.name} {model.identity.version}, sha256 {model.identity.digest}"[:1024]
 
 
 def _reference(source: Dataset) -> Dataset:

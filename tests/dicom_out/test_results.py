@@ -337,7 +337,8 @@ def test_retired_and_private_sop_classes_are_referenced_by_their_own_uid(sop_cla
 def test_predictions_that_do_not_belong_together_are_refused() -> None:
     result = image_result(source())
     other_study = image_result(source(seed=99))
-    other_image = replace(result, prediction=replace(result.prediction, sop_instance_uid="1.2.3"))
+    other = replace(result.prediction, sop_instance_uids=("1.2.3",))
+    other_image = replace(result, prediction=other)
     silent = replace(result, prediction=replace(result.prediction, findings=()))
     off_grid = replace(result, display=np.zeros((5, 5), np.uint8))
     for wrong in ([], [result, other_study], [other_image], [silent], [off_grid]):

@@ -1,4 +1,4 @@
-"""The heatmap picture: colours over the source image, and a band below it that says what it is.
+"""The picture of a result: colours over the source image, and a band below that says what it is.
 
 The picture area keeps the source's resolution and place: pixel (row, column) of the result is pixel
 (row, column) of the source. All writing stands in a band below it, so nothing hides anatomy.
@@ -6,6 +6,7 @@ The picture area keeps the source's resolution and place: pixel (row, column) of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,12 +15,27 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from pydicom import Dataset
 
-from dicom_out.model_result import ModelDescription, sentence
+from dicom_out.model_result import (
+    ModelDescription,
+    VolumeResult,
+    box_sentence,
+    segment_sentence,
+    sentence,
+)
+from dicom_out.overlays import colour_of, draw_boxes, draw_regions
 from dicom_out.region import HOT, hot_outline
-from ledger.domain import Finding, Heatmap
+from ledger.domain import Finding, Heatmap, Prediction, Segment
 
 Picture = NDArray[np.uint8]
+Line = tuple[str, tuple[int, int, int], bool]
+"""A line of text, its colour, and whether it is bold."""
+
+MONTAGE_TILES = 9
+"""Slices of a montage at most."""
+MONTAGE_SIDE = 256
+"""Pixels of a tile's longer side at least; smaller slices are enlarged by whole numbers."""
 
 MIN_WIDTH = 480
 """Columns of the canvas at least, so that the band can be read under a tiny image."""
@@ -70,13 +86,99 @@ def render_heatmap(
     width = max(columns, MIN_WIDTH)
     caption = None if heatmap is None else _caption(heatmap, shown)
     band = _band(width, _lines(findings, model), caption)
-    canvas = np.zeros((rows + band.shape[0], width, 3), dtype=np.uint8)
-    colour = display if display.ndim == 3 else display[:, :, np.newaxis]
-    canvas[:rows, :columns] = colour
+    canvas = _above_band(_in_colour(display), band)
     if heatmap is not None:
         _blend(canvas[:rows, :columns], heatmap.array, opacity)
         if shown is not None and shown.is_positive:
             _draw_outline(canvas[:rows, :columns], heatmap.array)
+    return canvas
+
+
+def render_prediction(
+    display: Picture, prediction: Prediction, source: Dataset, model: ModelDescription
+) -> Picture:
+    """Draw everything a model says about an image over it, and the band below.
+
+    Parameters
+    ----------
+    display
+        uint8 [rows, columns] or [rows, columns, 3], as a viewer shows the source image.
+    source
+        Header of the image; it tells how large a pixel is.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        As :func:`render_heatmap`.
+    """
+    segments, boxes = prediction.segments, prediction.boxes
+    if not segments and not boxes:
+        return render_heatmap(display, prediction.heatmap, prediction.findings, model)
+    labels = list(dict.fromkeys(box.label for box in boxes))
+    lines = [
+        *_finding_lines(prediction.findings),
+        *((box_sentence(box), colour_of(labels.index(box.label)), True) for box in boxes),
+        *_segment_lines(segments, source),
+        *_made_by(model),
+    ]
+    image = np.array(_in_colour(display))
+    draw_regions(image, [segment.mask for segment in segments])
+    draw_boxes(image, boxes, labels)
+    return _above_band(image, _band(max(image.shape[1], MIN_WIDTH), lines, None))
+
+
+def render_montage(result: VolumeResult, model: ModelDescription) -> tuple[Picture, list[int]]:
+    """Draw the slices that matter side by side, in colour, with the band below.
+
+    Returns
+    -------
+    tuple
+        uint8 [rows, columns, 3] (RGB), and the positions of the slices shown, in their order.
+    """
+    segments = result.prediction.segments
+    covered = np.any([segment.mask.any(axis=(1, 2)) for segment in segments], axis=0)
+    candidates = np.flatnonzero(covered) if covered.any() else np.arange(len(result.display))
+    places = np.linspace(0, len(candidates) - 1, min(MONTAGE_TILES, len(candidates)))
+    shown = [int(candidates[round(place)]) for place in places]
+    tiles = []
+    for index in shown:
+        tile = np.array(_in_colour(result.display[index]))
+        draw_regions(tile, [segment.mask[index] for segment in segments])
+        tiles.append(_numbered(tile, index + 1))
+    image = _grid(tiles)
+    lines = [*_segment_lines(segments, result.sources[0]), *_made_by(model)]
+    return _above_band(image, _band(max(image.shape[1], MIN_WIDTH), lines, None)), shown
+
+
+def _grid(tiles: Sequence[Picture]) -> Picture:
+    """Lay equal pictures side by side, in rows of about as many as there are rows."""
+    across = math.ceil(math.sqrt(len(tiles)))
+    rows, columns = tiles[0].shape[:2]
+    canvas = np.zeros((math.ceil(len(tiles) / across) * rows, across * columns, 3), np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = number // across * rows, number % across * columns
+        canvas[top : top + rows, left : left + columns] = tile
+    return canvas
+
+
+def _numbered(tile: Picture, number: int) -> Picture:
+    """Enlarge a small slice and put its number above it, outside the anatomy."""
+    factor = max(1, math.ceil(MONTAGE_SIDE / max(tile.shape[:2])))
+    enlarged = tile.repeat(factor, axis=0).repeat(factor, axis=1)
+    strip = Image.new("RGB", (enlarged.shape[1], 18), _BACKGROUND)
+    pen = ImageDraw.Draw(strip)
+    pen.text((4, 2), f"slice {number}", fill=_GREY, font=_font(12, bold=False))
+    return np.concatenate([np.asarray(strip), enlarged])
+
+
+def _in_colour(display: Picture) -> Picture:
+    return display if display.ndim == 3 else display[:, :, np.newaxis].repeat(3, axis=2)
+
+
+def _above_band(image: Picture, band: Picture) -> Picture:
+    rows, columns = image.shape[:2]
+    canvas = np.zeros((rows + band.shape[0], band.shape[1], 3), dtype=np.uint8)
+    canvas[:rows, :columns] = image
     canvas[rows:] = band
     return canvas
 
@@ -110,26 +212,36 @@ def _caption(heatmap: Heatmap, shown: Finding | None) -> str:
     return f"Grad-CAM for {about}{faint}; an explanation, not a segmentation"
 
 
-def _lines(
-    findings: Sequence[Finding], model: ModelDescription
-) -> list[tuple[str, tuple[int, int, int], bool]]:
+def _lines(findings: Sequence[Finding], model: ModelDescription) -> list[Line]:
     """Return the band's lines of text with colour and weight."""
+    return [*_finding_lines(findings), *_made_by(model)]
+
+
+def _finding_lines(findings: Sequence[Finding]) -> list[Line]:
     ranked = sorted(findings, key=lambda f: (not f.is_positive, -f.probability))
-    lines = [(sentence(finding), _WHITE, True) for finding in ranked[:MAX_FINDINGS]]
+    lines: list[Line] = [(sentence(finding), _WHITE, True) for finding in ranked[:MAX_FINDINGS]]
     if len(ranked) > MAX_FINDINGS:
         lines.append((f"and {len(ranked) - MAX_FINDINGS} more in the report", _GREY, False))
+    return lines
+
+
+def _segment_lines(segments: Sequence[Segment], source: Dataset) -> list[Line]:
+    return [
+        (segment_sentence(segment, source), colour_of(index), True)
+        for index, segment in enumerate(segments)
+    ]
+
+
+def _made_by(model: ModelDescription) -> list[Line]:
     identity = model.identity
     made_by = f"{model.name}, version {identity.version}, sha256 {identity.digest[:12]}"
-    lines.append((made_by, _GREY, False))
-    lines.append(("AI result - not reviewed", _AMBER, True))
+    lines: list[Line] = [(made_by, _GREY, False), ("AI result - not reviewed", _AMBER, True)]
     if model.content_qualification == "RESEARCH":
         lines.append(("Research use only", _AMBER, True))
     return lines
 
 
-def _band(
-    width: int, lines: Sequence[tuple[str, tuple[int, int, int], bool]], caption: str | None
-) -> Picture:
+def _band(width: int, lines: Sequence[Line], caption: str | None) -> Picture:
     """Draw the band: the colour scale with its caption if there is one, then the lines of text."""
     size = max(11, round(width / 44))
     lines = [

@@ -1,0 +1,311 @@
+"""Measurement groups: what the report says about each finding, box and segment.
+
+Each group has coordinates on an image, because viewers show nothing of a report in which one group
+has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+from highdicom._standard_utils import get_sop_class_iod_map, is_attribute_in_iod
+from highdicom.sr import (
+    AlgorithmIdentification,
+    ContentSequence,
+    ImageRegion,
+    Measurement,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    RelationshipTypeValues,
+    ScoordContentItem,
+    SourceImageForRegion,
+    SourceSeriesForSegmentation,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from dicom_out import codes
+from dicom_out.model_result import (
+    ImageResult,
+    ModelDescription,
+    VolumeResult,
+    box_sentence,
+    pixel_mm2,
+    segment_sentence,
+    sentence,
+)
+from dicom_out.patient import read_text
+from dicom_out.region import HOT, Outline, hot_outline, rectangle, whole_image
+from dicom_out.uids import derive_uid
+from ledger.domain import Box, Finding, Segment
+from ledger.product import PRODUCT
+
+CONTAINS = RelationshipTypeValues.CONTAINS
+Group: TypeAlias = (
+    PlanarROIMeasurementsAndQualitativeEvaluations
+    | VolumetricROIMeasurementsAndQualitativeEvaluations
+)
+
+
+def image_groups(result: ImageResult, number: int, model: ModelDescription) -> Iterator[Group]:
+    """Yield TID 1410 for each finding, box and segment on one image.
+
+    A finding whose places are marked by boxes has a group for each box instead of its own.
+    """
+    prediction = result.prediction
+    boxed = {box.label for box in prediction.boxes}
+    for finding in prediction.findings:
+        if finding.label not in boxed:
+            yield _finding_group(result, finding, number, model)
+    for index, box in enumerate(prediction.boxes, 1):
+        yield _box_group(result, box, f"{index}, image {number}", model)
+    for segment in prediction.segments:
+        yield _segment_group(result, segment, number, model)
+
+
+def volume_groups(
+    result: VolumeResult, segmentation: Dataset | None, model: ModelDescription
+) -> Iterator[Group]:
+    """Yield TID 1411 for each segment of a series, TID 1410 for one that was not found.
+
+    Parameters
+    ----------
+    segmentation
+        The SEG of the segments that were found, in their order; None if none was.
+    """
+    found = 0
+    for segment in result.prediction.segments:
+        if segment.mask.any():
+            found += 1
+            assert segmentation is not None
+            yield _volume_group(result, segment, segmentation, found, model)
+        else:
+            yield _absent_group(result, segment, model)
+
+
+def tracking(
+    source: Dataset, label: str, place: str, model: ModelDescription
+) -> TrackingIdentifier:
+    """Return identifier and UID of one observation: the same in every object about it."""
+    parts = (source.SOPInstanceUID, model.identity.model_id, label, place)
+    return TrackingIdentifier(
+        uid=derive_uid("tracking", *(part for part in parts if part)),
+        identifier=f"{label}{f', {place}' if place else ''}",
+    )
+
+
+def _finding_group(
+    result: ImageResult, finding: Finding, number: int, model: ModelDescription
+) -> Group:
+    """Return TID 1410 for one finding on one image."""
+    outline, where = _region(result, finding)
+    group = PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=derive_uid(
+                "tracking", result.source.SOPInstanceUID, model.identity.model_id, finding.label
+            ),
+            identifier=f"{finding.concept.meaning}, image {number}: {where}",
+        ),
+        referenced_region=_image_region(result.source, outline),
+        finding_type=_code(finding),
+        algorithm_id=_algorithm(model, finding),
+        measurements=[
+            _share(codes.PROBABILITY, finding.probability),
+            _share(codes.THRESHOLD, finding.threshold),
+        ],
+        qualitative_evaluations=[_verdict(is_positive=finding.is_positive)],
+    )
+    return _with_comment(group, sentence(finding))
+
+
+def _box_group(result: ImageResult, box: Box, place: str, model: ModelDescription) -> Group:
+    """Return TID 1410 for one box."""
+    group = PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking(result.source, box.concept.meaning, f"box {place}", model),
+        referenced_region=_image_region(
+            result.source, rectangle(box.x_min, box.y_min, box.x_max, box.y_max)
+        ),
+        finding_type=_code(box),
+        algorithm_id=_algorithm(model, box),
+        measurements=[
+            _share(codes.PROBABILITY, box.score),
+            _share(codes.THRESHOLD, box.threshold),
+        ],
+        qualitative_evaluations=[_verdict(is_positive=True)],
+    )
+    return _with_comment(group, box_sentence(box))
+
+
+def _segment_group(
+    result: ImageResult, segment: Segment, number: int, model: ModelDescription
+) -> Group:
+    """Return TID 1410 for one outlined region: the outline of its largest part, and its area."""
+    outline = hot_outline(segment.mask.astype(np.float32))
+    group = PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking(
+            result.source, segment.concept.meaning, f"image {number}: largest part", model
+        ),
+        referenced_region=_image_region(
+            result.source, whole_image(*segment.mask.shape) if outline is None else outline
+        ),
+        finding_type=_code(segment),
+        algorithm_id=_algorithm(model),
+        measurements=[_area(result.source, segment)],
+        qualitative_evaluations=[_verdict(is_positive=outline is not None)],
+    )
+    return _with_comment(group, segment_sentence(segment, result.source))
+
+
+def _volume_group(
+    result: VolumeResult,
+    segment: Segment,
+    segmentation: Dataset,
+    number: int,
+    model: ModelDescription,
+) -> Group:
+    """Return TID 1411 for one segment of the SEG, with its outline on the largest slice."""
+    source, outline = largest_slice(result, segment)
+    volume = Measurement(
+        name=codes.VOLUME, value=round(segment.volume_ml or 0.0, 3), unit=codes.MILLILITRE
+    )
+    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking(result.sources[0], segment.concept.meaning, "", model),
+        referenced_segment=ReferencedSegment(
+            sop_class_uid=segmentation.SOPClassUID,
+            sop_instance_uid=segmentation.SOPInstanceUID,
+            segment_number=number,
+            source_series=SourceSeriesForSegmentation(result.sources[0].SeriesInstanceUID),
+        ),
+        finding_type=_code(segment),
+        algorithm_id=_algorithm(model),
+        measurements=[volume],
+    )
+    # highdicom takes no coordinates here; viewers look for them under the measurement (TID 300)
+    region = ScoordContentItem(
+        name=codes.SOURCE,
+        graphic_type="POLYLINE",
+        graphic_data=outline,
+        relationship_type=RelationshipTypeValues.INFERRED_FROM,
+    )
+    region.ContentSequence = _image_region(source, outline).ContentSequence
+    for item in group[0].ContentSequence:
+        if item.ValueType == "NUM":
+            item.ContentSequence = ContentSequence([*item.get("ContentSequence", ()), region])
+    return _with_comment(group, segment_sentence(segment, result.sources[0]))
+
+
+def _absent_group(result: VolumeResult, segment: Segment, model: ModelDescription) -> Group:
+    """Return TID 1410 that says a structure was looked for and not found."""
+    source = result.sources[len(result.sources) // 2]
+    group = PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking(result.sources[0], segment.concept.meaning, "", model),
+        referenced_region=_image_region(source, whole_image(*segment.mask.shape[1:])),
+        finding_type=_code(segment),
+        algorithm_id=_algorithm(model),
+        qualitative_evaluations=[_verdict(is_positive=False)],
+    )
+    return _with_comment(group, segment_sentence(segment, source))
+
+
+def largest_slice(result: VolumeResult, segment: Segment) -> tuple[Dataset, Outline]:
+    """Return the slice on which a segment is largest, and the outline of its largest part."""
+    index = int(segment.mask.sum(axis=(1, 2)).argmax())
+    outline = hot_outline(segment.mask[index].astype(np.float32))
+    if outline is None:
+        outline = whole_image(*segment.mask.shape[1:])
+    return result.sources[index], outline
+
+
+def _area(source: Dataset, segment: Segment) -> Measurement:
+    """Return the area in mm2 where pixels have a size, else in pixels."""
+    pixels = int(segment.mask.sum())
+    size = pixel_mm2(source)
+    if size is None:
+        return Measurement(name=codes.AREA, value=pixels, unit=codes.PIXELS)
+    return Measurement(name=codes.AREA, value=round(pixels * size, 3), unit=codes.SQUARE_MILLIMETRE)
+
+
+def _with_comment(group: Group, text: str) -> Group:
+    comment = TextContentItem(name=codes.COMMENT, value=text, relationship_type=CONTAINS)
+    group[0].ContentSequence.append(comment)
+    return group
+
+
+def _code(item: Finding | Box | Segment) -> Code:
+    return Code(item.concept.value, item.concept.scheme, item.concept.meaning)
+
+
+def _verdict(*, is_positive: bool) -> QualitativeEvaluation:
+    return QualitativeEvaluation(
+        name=codes.RESULT_AT_THRESHOLD, value=codes.POSITIVE if is_positive else codes.NEGATIVE
+    )
+
+
+def _image_region(source: Dataset, outline: Outline) -> ImageRegion:
+    """Return the SCOORD that marks a place on a source image."""
+    return ImageRegion(
+        graphic_type="POLYLINE",
+        graphic_data=outline,
+        source_image=SourceImageForRegion(
+            referenced_sop_class_uid=known_class(source),
+            referenced_sop_instance_uid=source.SOPInstanceUID,
+            referenced_frame_numbers=_frames(source),
+        ),
+    )
+
+
+def known_class(source: Dataset) -> str:
+    """Return the SOP class, or a stand-in for a private or retired one that highdicom won't take.
+
+    :func:`_name_sop_classes` puts the true one back.
+    """
+    sop_class = str(source.SOPClassUID)
+    return sop_class if sop_class in get_sop_class_iod_map() else SecondaryCaptureImageStorage
+
+
+def _region(result: ImageResult, finding: Finding) -> tuple[Outline, str]:
+    """Return where the finding lies, and in words what kind of region that is."""
+    heatmap = result.prediction.heatmap
+    if heatmap is not None and finding.is_positive and heatmap.label == finding.label:
+        outline = hot_outline(heatmap.array)
+        if outline is not None:
+            return outline, f"heatmap of {HOT} and more (an explanation, not a segmentation)"
+    rows, columns = result.display.shape[:2]
+    return whole_image(rows, columns), "whole image"
+
+
+def _frames(source: Dataset) -> list[int] | None:
+    """Return the frame that was analysed: the first one, where the SOP class has frames."""
+    several = read_text(source, "NumberOfFrames") not in ("", "0", "1")
+    sop_class = str(source.SOPClassUID)
+    if several and sop_class in get_sop_class_iod_map():
+        several = is_attribute_in_iod("NumberOfFrames", sop_class)
+    return [1] if several else None
+
+
+def _algorithm(
+    model: ModelDescription, decided: Finding | Box | None = None
+) -> AlgorithmIdentification:
+    """Return TID 4019, with the threshold of what was decided by one."""
+    parameters = [f"model={model.identity.model_id}", f"sha256={model.identity.digest}"]
+    if decided is not None:
+        parameters.append(f"threshold={decided.threshold:.6g}")
+    return AlgorithmIdentification(
+        name=model.name,
+        version=model.identity.version,
+        manufacturer=PRODUCT,
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        parameters=parameters,
+    )
+
+
+def _share(name: Code, value: float) -> Measurement:
+    """Return a share as a percentage of four decimals."""
+    return Measurement(name=name, value=round(value * 100, 4), unit=codes.PERCENT)
