@@ -22,7 +22,7 @@ def build_augment(spec: AugmentSpec, height: int, width: int, seed: int) -> Augm
     One seed gives one sequence of changes.
     """
     set_track_meta(False)  # canvases have no affine
-    chain = transforms.Compose([*_geometry(spec, height, width), *_intensity(spec)])
+    chain = transforms.Compose([*_geometry(spec, height, width), *_intensity(spec, height, width)])
     chain.set_random_state(seed)
 
     def augment(canvas: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,7 +56,7 @@ def _geometry(spec: AugmentSpec, height: int, width: int) -> list[transforms.Tra
     return chain
 
 
-def _intensity(spec: AugmentSpec) -> list[transforms.Transform]:
+def _intensity(spec: AugmentSpec, height: int, width: int) -> list[transforms.Transform]:
     chain: list[transforms.Transform] = []
     if spec.gamma:
         gamma = (1.0 - spec.gamma, 1.0 / (1.0 - spec.gamma))
@@ -70,4 +70,10 @@ def _intensity(spec: AugmentSpec) -> list[transforms.Transform]:
     if spec.blur_px:
         sigma = (0.1, max(0.1, spec.blur_px))
         chain.append(transforms.RandGaussianSmooth(prob=0.15, sigma_x=sigma, sigma_y=sigma))
+    if spec.cutout:
+        largest = [max(2, round(spec.cutout * side)) for side in (height, width)]
+        cutout = transforms.RandCoarseDropout(
+            holes=1, max_holes=5, spatial_size=2, max_spatial_size=largest, fill_value=0.0, prob=0.5
+        )
+        chain.append(cutout)
     return chain

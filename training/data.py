@@ -24,7 +24,7 @@ from training.errors import (
     SplitError,
     UnknownClassError,
 )
-from training.recipe import DataSpec
+from training.recipe import AlsoSpec, DataSpec
 
 LABELS_NAME = "labels.csv"
 SPLITS = ("train", "val", "test")
@@ -56,8 +56,10 @@ def load_samples(folder: Path, spec: DataSpec, seed: int) -> tuple[Sample, ...]:
         One of its kinds; the sentence names the row's line or the class.
     """
     rows = _read_rows(folder / LABELS_NAME)
+    names = {name: name for name in spec.classes}
     samples = tuple(
-        _sample(folder, row, line, spec.classes) for line, row in enumerate(rows, start=2)
+        _sample(folder, LABELS_NAME, row, line, spec.classes, names)
+        for line, row in enumerate(rows, start=2)
     )
     if "split" not in rows[0]:
         samples = _split_off(samples, "test", spec.test_share, seed)
@@ -65,6 +67,28 @@ def load_samples(folder: Path, spec: DataSpec, seed: int) -> tuple[Sample, ...]:
         samples = _split_off(samples, "val", spec.validation_share, seed)
     _check_groups(samples)
     return samples
+
+
+def with_added(samples: tuple[Sample, ...], folder: Path, spec: DataSpec) -> tuple[Sample, ...]:
+    """Return `samples` with the training pictures of the folders in ``data.also`` after them.
+
+    Validation and test pictures of those folders are left out. A group of one name is one group,
+    whichever folder it is in.
+
+    Parameters
+    ----------
+    samples
+        Of `folder`, from :func:`load_samples`.
+
+    Raises
+    ------
+    DataError
+        One of its kinds; the sentence names the folder.
+    """
+    added = [sample for also in spec.also for sample in _added(folder, also, spec.classes)]
+    together = (*samples, *added)
+    _check_groups(together)
+    return together
 
 
 def of_split(samples: Iterable[Sample], split: str, classes: Sequence[str]) -> tuple[Sample, ...]:
@@ -119,24 +143,50 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def _added(folder: Path, also: AlsoSpec, classes: Sequence[str]) -> list[Sample]:
+    """Return the training samples of one folder of ``data.also``, named by their path to it."""
+    added = folder / also.folder
+    where = f"{also.folder}/{LABELS_NAME}"
+    if not added.is_dir():
+        raise LabelsError(
+            f"There is no folder {also.folder!r} beside the data folder; the recipe's data.also "
+            "needs it."
+        )
+    names = also.labels or {name: name for name in classes}
+    samples = []
+    for line, row in enumerate(_read_rows(added / LABELS_NAME), start=2):
+        if row.get("split", "train") in {"val", "test"}:
+            continue
+        sample = _sample(added, where, row, line, classes, names)
+        group = row.get("group") or f"{also.folder}/{sample.file}"
+        samples.append(replace(sample, file=f"{also.folder}/{sample.file}", group=group))
+    return samples
+
+
 def _sample(
-    folder: Path, row: Mapping[str, str | None], line: int, classes: Sequence[str]
+    folder: Path,
+    where: str,
+    row: Mapping[str, str | None],
+    line: int,
+    classes: Sequence[str],
+    names: Mapping[str, str],
 ) -> Sample:
+    """Return one row as a sample; `names` says which class each label is."""
     file, label = row["file"] or "", row["label"] or ""
     split = row.get("split", "train") or ""
-    if label not in classes:
+    if label not in names:
         raise UnknownClassError(
-            f"{LABELS_NAME} line {line}: label {label!r} is not one of {', '.join(classes)}."
+            f"{where} line {line}: label {label!r} is not one of {', '.join(names)}."
         )
     if split not in SPLITS:
-        raise SplitError(f"{LABELS_NAME} line {line}: split {split!r} is not train, val or test.")
+        raise SplitError(f"{where} line {line}: split {split!r} is not train, val or test.")
     path = folder / file
     if not file or not path.is_file():
-        raise PictureMissingError(f"{LABELS_NAME} line {line}: there is no file {file!r}.")
+        raise PictureMissingError(f"{where} line {line}: there is no file {file!r}.")
     return Sample(
         file=file,
         path=path,
-        label=classes.index(label),
+        label=classes.index(names[label]),
         split=split,
         group=row.get("group") or file,
         source=row.get("source") or "",

@@ -54,11 +54,13 @@ class Answers:
         )
 
 
-def evaluate_answers(answers: Answers, classes: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
+def evaluate_answers(
+    answers: Answers, classes: Sequence[str], *, ordinal: bool = False, seed: int = 0
+) -> dict[str, Any]:
     """Return all figures: overall, for each class and each source, and the confusion matrix.
 
     For two classes precision, recall, F1 and AUC are those of the second class; for more they are
-    means over the classes (macro).
+    means over the classes (macro). `ordinal` (the classes are grades) adds ``quadratic_kappa``.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def evaluate_answers(answers: Answers, classes: Sequence[str], *, seed: int = 0)
         ``confusion_matrix`` ({classes, rows}; a row is a true class, a column a reported one).
         A figure that can't be computed (AUC with one class only) is None.
     """
-    overall, by_class = _with_intervals(answers, len(classes), seed)
+    overall, by_class = _with_intervals(answers, len(classes), seed, ordinal=ordinal)
     per_source: dict[str, Mapping[str, Any]] = {}
     for source in sorted(set(answers.sources.tolist()) - {""}):
         part = answers.at(np.flatnonzero(answers.sources == source))
@@ -89,10 +91,11 @@ def evaluate_answers(answers: Answers, classes: Sequence[str], *, seed: int = 0)
     }
 
 
-def point_figures(answers: Answers, classes: int) -> dict[str, float]:
+def point_figures(answers: Answers, classes: int, *, ordinal: bool = False) -> dict[str, float]:
     """Return every overall figure, without intervals. NaN: undefined."""
     once = np.ones((1, len(answers.truth)))
-    return {name: float(values[0]) for name, values in _overall(answers, classes, once).items()}
+    figures = _overall(answers, classes, once, ordinal=ordinal)
+    return {name: float(values[0]) for name, values in figures.items()}
 
 
 def confusion(answers: Answers, classes: int) -> NDArray[np.int64]:
@@ -107,12 +110,13 @@ def one_class_auc(answers: Answers, index: int) -> float:
 
 
 def _with_intervals(
-    answers: Answers, classes: int, seed: int
+    answers: Answers, classes: int, seed: int, *, ordinal: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the overall figures and those of each class, each with its interval."""
     weights = _draws(answers.groups, seed)
     overall = {
-        name: _interval(values) for name, values in _overall(answers, classes, weights).items()
+        name: _interval(values)
+        for name, values in _overall(answers, classes, weights, ordinal=ordinal).items()
     }
     figures = _each_class(answers, classes, weights)
     by_class = [
@@ -144,7 +148,9 @@ def _interval(values: Values) -> dict[str, Any]:
     }
 
 
-def _overall(answers: Answers, classes: int, weights: Values) -> dict[str, Values]:
+def _overall(
+    answers: Answers, classes: int, weights: Values, *, ordinal: bool
+) -> dict[str, Values]:
     """Return the figures over all classes, each [R]."""
     each = _each_class(answers, classes, weights)
     right = (answers.truth == answers.predicted).astype(np.float64)
@@ -160,6 +166,8 @@ def _overall(answers: Answers, classes: int, weights: Values) -> dict[str, Value
     }
     if classes == 2:
         figures["specificity"] = each["recall"][:, 0]
+    if ordinal:
+        figures["quadratic_kappa"] = _quadratic_kappa(answers, classes, weights)
     return figures
 
 
@@ -190,6 +198,21 @@ def _auc(answers: Answers, index: int, weights: Values) -> Values:
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
     won = (positive * below).sum(axis=1)
     return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+
+
+def _quadratic_kappa(answers: Answers, classes: int, weights: Values) -> Values:
+    """Return Cohen's kappa with quadratic weights (agreement of grades beyond chance), [R].
+
+    NaN where all pictures of a draw have one grade and it was reported for all.
+    """
+    grades = np.arange(classes)
+    costs = ((grades[:, np.newaxis] - grades) ** 2).astype(np.float64)
+    seen = weights @ costs[answers.truth, answers.predicted]
+    trues = weights @ (answers.truth[:, np.newaxis] == grades).astype(np.float64)
+    reports = weights @ (answers.predicted[:, np.newaxis] == grades).astype(np.float64)
+    by_chance = ((trues @ costs) * reports).sum(axis=1) / weights.sum(axis=1)
+    ratio = np.divide(seen, by_chance, out=np.full(len(seen), np.nan), where=by_chance > 0)
+    return np.asarray(1.0 - ratio)
 
 
 def _calibration_error(answers: Answers, weights: Values) -> Values:

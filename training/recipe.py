@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from inference.errors import ModelPackageError
 from inference.manifest import Accepts, Concept, DataSource, InputSpec, NetworkRef
@@ -31,11 +31,31 @@ class RecipePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class AlsoSpec(RecipePart):
+    """Another data folder of the same layout, whose training pictures are learnt from too."""
+
+    folder: str = Field(min_length=1)
+    """Relative to the data folder, such as ``../other``."""
+    labels: dict[str, str] = {}
+    """Which of the recipe's classes each of its labels is; empty: they are called the same."""
+
+    @field_validator("folder")
+    @classmethod
+    def _relative(cls, folder: str) -> str:
+        if Path(folder).is_absolute():
+            raise ValueError("a path relative to the data folder is needed, such as ../other")
+        return folder
+
+
 class DataSpec(RecipePart):
     """Which labels there are, and how to split a folder that has no splits."""
 
     classes: tuple[str, ...] = Field(min_length=2)
     """Values of the column ``label``. Two: one logit, for the second. More: one logit each."""
+    ordinal: bool = False
+    """The classes are grades, lowest first: mistakes are judged by how far they are off too."""
+    also: tuple[AlsoSpec, ...] = ()
+    """More pictures to learn from. Validation and test stay those of the data folder."""
     validation_share: Share = 0.15
     """Of the training pictures, when ``labels.csv`` names no validation pictures."""
     test_share: Share = 0.15
@@ -81,6 +101,8 @@ class AugmentSpec(RecipePart):
     """Standard deviation of added noise; white is 1."""
     blur_px: float = Field(default=0.0, ge=0.0)
     """Largest standard deviation of a Gaussian, in network input pixels."""
+    cutout: Share = 0.0
+    """Largest side of black rectangles painted over a picture, as a share of its side."""
 
 
 class LossSpec(RecipePart):
@@ -89,6 +111,8 @@ class LossSpec(RecipePart):
     label_smoothing: Share = 0.0
     balance: bool = True
     """Weigh classes as if they were equally frequent."""
+    ordinal: float = Field(default=0.0, ge=0.0)
+    """Weight of the squared error of the expected grade, of grades (``data.ordinal``) only."""
 
 
 class ScheduleSpec(RecipePart):
@@ -109,7 +133,7 @@ class ScheduleSpec(RecipePart):
 class SelectSpec(RecipePart):
     """How the best epoch, the calibration and the operating threshold are chosen on validation."""
 
-    metric: Literal["auc", "f1", "accuracy", "log_loss"] = "auc"
+    metric: Literal["auc", "f1", "accuracy", "log_loss", "quadratic_kappa"] = "auc"
     calibration: Literal["temperature", "temperature-and-bias"] = "temperature"
     threshold: Literal["f1", "accuracy", "balanced_accuracy"] = "f1"
     """What the operating threshold makes best, after smoothing over the logits."""
@@ -187,7 +211,26 @@ class Recipe(RecipePart):
             raise ValueError(f"report.outputs needs exactly these classes: {wanted}")
         if not self.is_binary and self.select.calibration != "temperature":
             raise ValueError("select.calibration of more than two classes is temperature")
+        self._check_grades()
+        self._check_added()
         return self
+
+    def _check_grades(self) -> None:
+        if self.data.ordinal:
+            if self.is_binary:
+                raise ValueError("data.ordinal needs at least three classes")
+            return
+        if self.loss.ordinal:
+            raise ValueError("loss.ordinal needs data.ordinal: true")
+        if self.select.metric == "quadratic_kappa":
+            raise ValueError("select.metric quadratic_kappa needs data.ordinal: true")
+
+    def _check_added(self) -> None:
+        for added in self.data.also:
+            for name in added.labels.values():
+                if name not in self.data.classes:
+                    known = ", ".join(self.data.classes)
+                    raise ValueError(f"data.also: {name!r} is not one of the classes {known}")
 
 
 def load_recipe(path: Path, *, epochs: int | None = None) -> Recipe:

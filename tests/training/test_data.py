@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ from tests.training.factories import (
     write_labels,
     write_recipe,
 )
-from training.data import data_digest, load_samples, of_split
-from training.recipe import DataSpec
+from training.data import data_digest, load_samples, of_split, with_added
+from training.errors import DataError
+from training.recipe import AlsoSpec, DataSpec
 
 SPEC = DataSpec(classes=("plain", "spot"))
 
@@ -69,6 +71,76 @@ def test_digest_changes_with_a_picture_or_a_label(tmp_path: Path) -> None:
     rows[0]["label"] = "spot"
     write_labels(folder, rows)
     assert data_digest(load_samples(folder, SPEC, seed=1)) != changed
+
+
+ALSO = AlsoSpec(folder="../other", labels={"none": "plain", "dot": "spot", "ring": "spot"})
+POOL = DataSpec(classes=("plain", "spot"), also=(ALSO,))
+
+
+def write_pool(tmp_path: Path) -> tuple[Path, Path]:
+    """Write a data folder, and another one with other labels beside it."""
+    main = write_data(tmp_path / "main")
+    other = write_data(tmp_path / "other", count=9, val=6, classes=("none", "dot", "ring"))
+    write_labels(other, [{**row, "group": f"o{row['group']}"} for row in read_labels(other)])
+    return main, other
+
+
+def test_training_pictures_of_other_folders_are_added_under_their_mapped_class(
+    tmp_path: Path,
+) -> None:
+    main, _ = write_pool(tmp_path)
+    alone = load_samples(main, POOL, seed=1)
+    samples = with_added(alone, main, POOL)
+    added = samples[len(alone) :]
+    assert samples[: len(alone)] == alone
+    assert [sample.split for sample in added] == ["train"] * 9
+    assert [sample.label for sample in added] == [0, 1, 1] * 3
+    assert added[2].file == "../other/images/002.png"
+    assert added[2].path.is_file()
+    assert data_digest(samples) != data_digest(alone)
+
+
+def test_labels_of_other_folders_may_be_called_the_same(tmp_path: Path) -> None:
+    main, other = write_pool(tmp_path)
+    rows = [{**row, "label": "spot"} for row in read_labels(other)]
+    write_labels(other, rows)
+    same = DataSpec(classes=("plain", "spot"), also=(AlsoSpec(folder="../other"),))
+    assert len(with_added(load_samples(main, same, 1), main, same)) == 52 + 9
+
+
+def same_group_as_validation(main: Path, other: Path) -> None:
+    rows = read_labels(other)
+    rows[0]["group"] = "g51"
+    write_labels(other, rows)
+
+
+def unmapped_label(main: Path, other: Path) -> None:
+    rows = read_labels(other)
+    rows[0]["label"] = "plain"
+    write_labels(other, rows)
+
+
+def no_folder(main: Path, other: Path) -> None:
+    other.rename(main / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (no_folder, "There is no folder '../other' beside the data folder"),
+        (unmapped_label, "../other/labels.csv line 2: label 'plain' is not one of none, dot, ring"),
+        (lambda _, other: (other / "images/000.png").unlink(), "../other/labels.csv line 2: there"),
+        (lambda _, other: (other / "labels.csv").unlink(), "other/labels.csv can't be read"),
+        (same_group_as_validation, "Group 'g51' is in splits 'val' and 'train'"),
+    ],
+)
+def test_bad_added_folder_ends_with_one_clear_sentence(
+    tmp_path: Path, spoil: Callable[[Path, Path], object], sentence: str
+) -> None:
+    main, other = write_pool(tmp_path)
+    spoil(main, other)
+    with pytest.raises(DataError, match=re.escape(sentence)):
+        with_added(load_samples(main, POOL, seed=1), main, POOL)
 
 
 Spoil = Callable[[Path, list[dict[str, str]]], object]

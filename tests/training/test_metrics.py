@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
+    cohen_kappa_score,
     confusion_matrix,
     f1_score,
     precision_score,
@@ -39,6 +40,23 @@ def test_binary_figures_equal_scikit_learn() -> None:
     assert figures["specificity"] == pytest.approx(recall_score(truth, predicted, pos_label=0))
     assert figures["f1"] == pytest.approx(f1_score(truth, predicted))
     assert figures["auc"] == pytest.approx(roc_auc_score(truth, given.scores[:, 1]))
+
+
+def test_quadratic_kappa_of_grades_equals_scikit_learn_and_has_an_interval() -> None:
+    given = answers(5)
+    expected = cohen_kappa_score(given.truth, given.predicted, weights="quadratic")
+    assert point_figures(given, 5, ordinal=True)["quadratic_kappa"] == pytest.approx(expected)
+    figure = evaluate_answers(given, list("01234"), ordinal=True)["metrics"]["quadratic_kappa"]
+    low, high = figure["ci95"]
+    assert low < figure["value"] < high
+    assert "quadratic_kappa" not in evaluate_answers(given, list("01234"))["metrics"]
+
+
+def test_quadratic_kappa_without_disagreement_to_expect_is_undefined() -> None:
+    given = answers(3)
+    ones = np.ones_like(given.truth)
+    same = Answers(ones, given.scores, ones, given.groups, given.sources)
+    assert np.isnan(point_figures(same, 3, ordinal=True)["quadratic_kappa"])
 
 
 def test_figures_of_four_classes_equal_scikit_learn_macro_means() -> None:

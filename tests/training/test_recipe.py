@@ -55,6 +55,15 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         ("data.classes", ["plain", "dot"], "report.outputs needs exactly these classes: dot"),
         ("network.name", "mobilenet", "network 'mobilenet' is not on the list"),
         ("input.mean", [0.1, 0.2], "mean and std need 1 or 3 numbers"),
+        ("data.ordinal", True, "data.ordinal needs at least three classes"),
+        ("loss", {"ordinal": 0.5}, "loss.ordinal needs data.ordinal: true"),
+        ("select.metric", "quadratic_kappa", "quadratic_kappa needs data.ordinal: true"),
+        ("data.also", [{"folder": "/tmp/other"}], "a path relative to the data folder is needed"),
+        (
+            "data.also",
+            [{"folder": "../other", "labels": {"dot": "dots"}}],
+            "'dots' is not one of the classes plain, spot",
+        ),
     ],
 )
 def test_wrong_recipe_names_the_key(tmp_path: Path, key: str, value: Any, sentence: str) -> None:

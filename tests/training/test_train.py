@@ -21,7 +21,7 @@ from training.progress import Silent
 from training.recipe import load_recipe
 from training.resume import ResumeFile
 from training.task import Epoch
-from training.tasks.classification import open_task
+from training.tasks.classification import grade_error, open_task
 
 
 def test_training_learns_and_writes_a_whole_checkpoint(models_dir: Path) -> None:
@@ -230,3 +230,26 @@ def test_diverging_training_says_so(cli: Cli, data_dir: Path, tmp_path: Path) ->
     assert "TRAINING_DIVERGED: " in outcome.err
     assert "lower schedule.learning_rate" in outcome.err
     assert not (tmp_path / "out" / "spots").exists()
+
+
+def test_grade_error_grows_with_the_square_of_the_distance() -> None:
+    sure_of_middle = torch.tensor([[0.0, 60.0, 0.0, 0.0]]).expand(3, 4)
+    found = [grade_error(sure_of_middle[:1], torch.tensor([grade])).item() for grade in range(4)]
+    assert found == pytest.approx([1.0, 0.0, 1.0, 4.0], abs=1e-4)
+
+
+def test_grades_are_judged_by_their_kappa(cli: Cli, tmp_path: Path) -> None:
+    grades = ("none", "mild", "severe")
+    data = write_data(tmp_path / "data", classes=grades)
+    values = recipe_values(grades)
+    values["data"]["ordinal"] = True
+    values["loss"] = {"ordinal": 0.3}
+    values["select"]["metric"] = "quadratic_kappa"
+    recipe = write_recipe(tmp_path / "recipe.yaml", values)
+    models = tmp_path / "models"
+    outcome = cli("train", recipe, "--data", data, "--out", models, "--epochs", "1", *QUICK)
+    assert outcome.status == 0
+    record = json.loads((models / "spots" / "metrics.json").read_text())
+    low, high = record["metrics"]["quadratic_kappa"]["ci95"]
+    assert -1.0 <= low <= high <= 1.0
+    assert "quadratic_kappa" in record["how"]["history"][0]

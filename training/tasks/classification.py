@@ -27,7 +27,7 @@ from training.augment import build_augment
 from training.calibrate import calibrated, choose_threshold, fit_calibration
 from training.canvases import load_canvases
 from training.curves import draw_curves
-from training.data import Sample, data_digest, load_samples, of_split
+from training.data import Sample, data_digest, load_samples, of_split, with_added
 from training.errors import PictureError
 from training.metrics import Answers, evaluate_answers, point_figures
 from training.progress import Progress
@@ -50,7 +50,7 @@ def open_task(
     recipe: Recipe, data: Path, start_weights: Path | None, progress: Progress
 ) -> ClassificationTask:
     """See :class:`training.task.Kind`."""
-    samples = load_samples(data, recipe.data, recipe.seed)
+    samples = with_added(load_samples(data, recipe.data, recipe.seed), data, recipe.data)
     train, val = (of_split(samples, name, recipe.data.classes) for name in ("train", "val"))
     return ClassificationTask(recipe, start_weights, train, val, progress)
 
@@ -115,9 +115,10 @@ class ClassificationTask:
         smoothing = self.recipe.loss.label_smoothing
         weights = self._class_weights.to(logits.device)
         if not self.recipe.is_binary:
-            return functional.cross_entropy(
+            loss = functional.cross_entropy(
                 logits, truth, weight=weights, label_smoothing=smoothing
             )
+            return loss + self.recipe.loss.ordinal * grade_error(logits, truth)
         targets = truth * (1.0 - smoothing) + smoothing / 2
         return functional.binary_cross_entropy_with_logits(
             logits[:, 0], targets, weight=weights[truth]
@@ -129,9 +130,11 @@ class ClassificationTask:
         truth = self._val.truth
         nobody = np.full(len(truth), "")
         answers = Answers(truth, scores, scores.argmax(axis=1), nobody, nobody)
-        figures = point_figures(answers, len(self.recipe.data.classes))
+        ordinal = self.recipe.data.ordinal
+        figures = point_figures(answers, len(self.recipe.data.classes), ordinal=ordinal)
         log_loss = -np.log(np.maximum(scores[np.arange(len(truth)), truth], 1e-7)).mean()
-        shown = {name: figures[name] for name in ("auc", "f1", "accuracy")}
+        names = ("auc", "f1", "accuracy", *(("quadratic_kappa",) if ordinal else ()))
+        shown = {name: figures[name] for name in names}
         return {"log_loss": float(log_loss), **shown}
 
     def decide(self, network: torch.nn.Module) -> tuple[Calibration, dict[str, float]]:
@@ -162,7 +165,7 @@ def evaluate(
     samples = of_split(load_samples(data, recipe.data, recipe.seed), split, classes)
     answers = collect_answers(recipe, package, config, samples, progress)
     draw = partial(draw_curves, answers=answers, classes=classes, title=recipe.name)
-    return Evaluation(evaluate_answers(answers, classes), draw)
+    return Evaluation(evaluate_answers(answers, classes, ordinal=recipe.data.ordinal), draw)
 
 
 def collect_answers(
@@ -209,6 +212,21 @@ def _answer(recipe: Recipe, findings: Sequence[Finding]) -> tuple[list[float], i
         return [1.0 - positive, positive], int(found[0].is_positive)
     scores = [finding.probability for finding in found]
     return scores, int(np.argmax(scores))
+
+
+def grade_error(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared difference between the expected grade and the true one.
+
+    Parameters
+    ----------
+    logits
+        [N, K], one for each grade, lowest first.
+    truth
+        int [N], the true grades from 0.
+    """
+    grades = torch.arange(logits.shape[1], dtype=logits.dtype, device=logits.device)
+    expected = logits.softmax(dim=1) @ grades
+    return (expected - truth).square().mean()
 
 
 def network_logits(
