@@ -49,22 +49,11 @@ def picture_to_dicom(
         No image has this shape or type.
     """
     _refuse(array)
-    patient = patient or PatientFacts()
-    ds = _empty(seed)
-    date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
-    ds.SpecificCharacterSet = UTF_8
-    ds.PatientName, ds.PatientID = patient.patient_name, patient.patient_id
-    ds.PatientBirthDate, ds.PatientSex = patient.patient_birth_date, patient.patient_sex
-    ds.StudyDate, ds.StudyTime = patient.study_date or date, patient.study_time or time
-    ds.StudyID, ds.AccessionNumber = "", patient.accession_number
-    ds.ReferringPhysicianName = ""
-    ds.StudyDescription = patient.study_description
+    ds = new_object(SecondaryCaptureImageStorage, "picture", seed)
+    describe_upload(ds, now=now, patient=patient)
     ds.Modality = modality
     ds.Laterality = ""
-    ds.SeriesNumber, ds.InstanceNumber = 1, 1
-    ds.ContentDate = ds.SeriesDate = ds.InstanceCreationDate = date
-    ds.ContentTime = ds.SeriesTime = ds.InstanceCreationTime = time
-    ds.Manufacturer = PRODUCT
+    ds.InstanceNumber = 1
     ds.ConversionType = "DI"  # digital interface, PS3.3 C.8.6.1
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.PatientOrientation = ""
@@ -75,6 +64,23 @@ def picture_to_dicom(
     return ds
 
 
+def describe_upload(ds: FileDataset, *, now: datetime, patient: PatientFacts | None) -> None:
+    """Fill in Patient, Study, dates and equipment of an object made from another kind of file."""
+    patient = patient or PatientFacts()
+    date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    ds.SpecificCharacterSet = UTF_8
+    ds.PatientName, ds.PatientID = patient.patient_name, patient.patient_id
+    ds.PatientBirthDate, ds.PatientSex = patient.patient_birth_date, patient.patient_sex
+    ds.StudyDate, ds.StudyTime = patient.study_date or date, patient.study_time or time
+    ds.StudyID, ds.AccessionNumber = "", patient.accession_number
+    ds.ReferringPhysicianName = ""
+    ds.StudyDescription = patient.study_description
+    ds.SeriesNumber = 1
+    ds.ContentDate = ds.SeriesDate = ds.InstanceCreationDate = date
+    ds.ContentTime = ds.SeriesTime = ds.InstanceCreationTime = time
+    ds.Manufacturer = PRODUCT
+
+
 def _refuse(array: NDArray[np.uint8]) -> None:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
         raise PictureError("The picture must be 8-bit grey or RGB; convert it first.")
@@ -82,20 +88,21 @@ def _refuse(array: NDArray[np.uint8]) -> None:
         raise PictureError(f"The picture must have 1 to {MAX_SIDE} rows and columns; resize it.")
 
 
-def _empty(seed: str) -> FileDataset:
-    """Return a data set with its identifying UIDs."""
+def new_object(sop_class_uid: str, kind: str, seed: str, number: str = "") -> FileDataset:
+    """Return a data set with its identifying UIDs; `kind` and `seed` decide study and series."""
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    meta.MediaStorageSOPInstanceUID = derive_uid("picture", seed, "instance")
+    meta.MediaStorageSOPClassUID = sop_class_uid
+    parts = (kind, seed, "instance", number) if number else (kind, seed, "instance")
+    meta.MediaStorageSOPInstanceUID = derive_uid(*parts)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     ds = FileDataset("", {}, file_meta=meta, preamble=b"\x00" * 128)
     ds.SOPClassUID = meta.MediaStorageSOPClassUID
     ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    ds.StudyInstanceUID = derive_uid("picture", seed, "study")
-    ds.SeriesInstanceUID = derive_uid("picture", seed, "series")
+    ds.StudyInstanceUID = derive_uid(kind, seed, "study")
+    ds.SeriesInstanceUID = derive_uid(kind, seed, "series")
     return ds
 
 

@@ -68,15 +68,33 @@ def study_refusal(decisions: Sequence[RoutingDecision]) -> Refusal | None:
 
 def _decide(ordered: Sequence[InstanceFacts], manifest: Manifest) -> RoutingDecision:
     judged = [(facts, *_judge(facts, manifest)) for facts in ordered]
-    taken = tuple(facts.sop_instance_uid for facts, _, refusal in judged if refusal is None)
+    taken = [facts for facts, _, refusal in judged if refusal is None]
+    if taken and manifest.input.unit == "series":
+        return _choose_series(taken, manifest)
     if taken:
-        return RoutingDecision(manifest.identity, taken)
+        return RoutingDecision(manifest.identity, tuple(one.sop_instance_uid for one in taken))
     refusals = [(stage, refusal) for _, stage, refusal in judged if refusal is not None]
     if not refusals:
         return RoutingDecision(manifest.identity, (), Refusal("NO_IMAGES", "The study is empty."))
     # max() keeps the first of equals, and the order of the images is fixed
     _, furthest = max(refusals, key=lambda pair: pair[0])
     return RoutingDecision(manifest.identity, (), furthest)
+
+
+def _choose_series(taken: Sequence[InstanceFacts], manifest: Manifest) -> RoutingDecision:
+    """Take the series with most slices; of equals the one that comes first."""
+    series: dict[str, list[str]] = {}
+    for facts in taken:
+        series.setdefault(facts.series_instance_uid, []).append(facts.sop_instance_uid)
+    uids = max(series.values(), key=len)
+    if len(uids) >= manifest.input.minimum_slices:
+        return RoutingDecision(manifest.identity, tuple(uids))
+    refusal = Refusal(
+        "SERIES_TOO_SHORT",
+        f"The longest series has {len(uids)} slices; at least "
+        f"{manifest.input.minimum_slices} are needed.",
+    )
+    return RoutingDecision(manifest.identity, (), refusal)
 
 
 def _judge(facts: InstanceFacts, manifest: Manifest) -> tuple[int, Refusal | None]:

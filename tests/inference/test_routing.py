@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from inference.manifest import Manifest, parse_manifest
 from inference.routing import refuse_instance, route, study_refusal
 from ledger.domain import InstanceFacts
 from tests.inference.factories import CR, CT, SECONDARY_CAPTURE, facts, manifest, manifest_data
@@ -186,3 +187,35 @@ def test_picture_without_header_needs_a_model_that_says_so() -> None:
     assert refusal.code == "MODALITY_NOT_ACCEPTED"
     accepts = [{"modality": [""], "sop_class": [""]}]
     assert refuse_instance(picture, manifest(accepts=accepts)) is None
+
+
+def volume_manifest() -> Manifest:
+    data = manifest_data()
+    data["input"] |= {"unit": "series", "minimum_slices": 3}
+    return parse_manifest(data, "toy")
+
+
+def slices(series: str, count: int, number: int) -> list[InstanceFacts]:
+    return [
+        facts(
+            series_instance_uid=series,
+            sop_instance_uid=f"{series}.{index}",
+            series_number=number,
+            instance_number=index,
+        )
+        for index in range(count)
+    ]
+
+
+def test_model_of_series_takes_the_longest_one_whatever_the_order() -> None:
+    study = [*slices("1.1", 4, 1), *slices("1.2", 6, 2), *slices("1.3", 6, 3)]
+    for order in (study, study[::-1]):
+        (decision,) = route(order, [volume_manifest()])
+        assert decision.sop_instance_uids == tuple(f"1.2.{index}" for index in range(6))
+
+
+def test_series_of_too_few_slices_is_refused() -> None:
+    (decision,) = route(slices("1.1", 2, 1), [volume_manifest()])
+    assert decision.refusal is not None
+    assert decision.refusal.code == "SERIES_TOO_SHORT"
+    assert "has 2 slices; at least 3 are needed" in decision.refusal.message
