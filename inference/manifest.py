@@ -45,7 +45,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from inference.errors import ManifestInvalidError, ManifestMissingError, PathEscapeError
 from inference.manifest_errors import manifest_error
-from inference.network_table import check_network, head_layer
+from inference.network_table import ONNX, check_network, head_layer
 from ledger.domain import Code, ModelIdentity
 
 MANIFEST_NAME = "manifest.yaml"
@@ -99,6 +99,8 @@ class InputSpec(ManifestPart):
     """What one answer is about. A series is a volume: its slices in order along their normal."""
     spacing_mm: tuple[Annotated[float, Field(gt=0.0)], ...] | None = None
     """Of a series: slices, rows, columns. Volumes are resampled to it, masks back; null: not."""
+    minimum_slices: Annotated[int, Field(ge=1)] = 3
+    """Of a series."""
     intensity: Literal["display", "percentile"] = "display"
     """``percentile``, of a series: its 0.5 % and 99.5 % become 0 and 1; else as viewers show it."""
     color: Literal["gray", "rgb"]
@@ -276,10 +278,11 @@ def weights_path(folder: Path, manifest: Manifest) -> Path:
     """
     name = manifest.weights.file
     path = folder / name
-    plain = re.fullmatch(r"[A-Za-z0-9_][\w.-]*\.safetensors", name, re.ASCII)
+    suffix = "onnx" if manifest.network.name == ONNX else "safetensors"
+    plain = re.fullmatch(rf"[A-Za-z0-9_][\w.-]*\.{suffix}", name, re.ASCII)
     if plain is None or path.resolve().parent != folder.resolve():
         raise PathEscapeError(
-            f"Model folder {folder.name!r}: weights.file must be the name of a .safetensors file "
+            f"Model folder {folder.name!r}: weights.file must be the name of a .{suffix} file "
             "in that folder."
         )
     return path

@@ -5,6 +5,7 @@ A new architecture is a new row here; nothing else needs to know.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,8 +14,10 @@ from typing import Literal
 from inference.errors import NetworkArgumentError, NetworkUnknownError
 
 Argument = str | int | float | bool
-Kind = Literal["classifier", "segmenter", "detector"]
-"""What a network gives; see :func:`inference.networks.served`."""
+Kind = Literal["classifier", "segmenter", "detector", "graph"]
+"""What a network gives; see :func:`inference.networks.served`. A graph comes with the weights."""
+ONNX = "onnx"
+"""Name of the network that the weights file itself holds; see :mod:`inference.onnx_graph`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +32,30 @@ class NetworkEntry:
     layer: str = ""
     """Module that gives the last feature map, where that can be explained."""
     linear_head: str | None = None
-    """Prefix of the linear layer, if the head is global average pooling and that layer alone."""
+    """Prefix of the linear layer, if all behind the map is that layer and an average over space."""
     minimum_side: int = 32
     kind: Kind = "classifier"
     arguments: Mapping[str, Mapping[Argument, Mapping[str, object]]] = field(default_factory=dict)
     """Manifest argument -> allowed value -> the builder's arguments."""
+    numbers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Manifest argument -> least and most of a whole number, or of each in ``"16-32-64"``."""
 
 
 _PADDING: Mapping[Argument, Mapping[str, object]] = {
     "torch": {},
     "same": {"pad_type": "same"},  # TensorFlow's SAME: (0, 1, 0, 1) at stride 2 on even sizes
 }
+
+
+def _words(key: str, *words: str) -> Mapping[Argument, Mapping[str, object]]:
+    return {word: {key: word} for word in words}
+
+
+_DIMS: Mapping[Argument, Mapping[str, object]] = {
+    2: {"spatial_dims": 2},
+    3: {"spatial_dims": 3},
+}
+_BIAS: Mapping[Argument, Mapping[str, object]] = {True: {"bias": True}, False: {"bias": False}}
 
 NETWORKS: Mapping[str, NetworkEntry] = {
     "mobilenetv2": NetworkEntry(
@@ -52,6 +68,55 @@ NETWORKS: Mapping[str, NetworkEntry] = {
     "densenet121": NetworkEntry("densenet121", "features", "classifier"),
     "inception-v3": NetworkEntry("inception_v3", "Mixed_7c", "fc", minimum_side=75),
     "vgg16": NetworkEntry("vgg16", "features", None),
+    "mobilenetv2-detector": NetworkEntry(
+        "mobilenetv2", "tower", "score", kind="detector", arguments={"padding": _PADDING}
+    ),
+    "pvt-v2-b0-detector": NetworkEntry("pvt-v2-b0", "tower", "score", kind="detector"),
+    "wnet": NetworkEntry("wnet", kind="segmenter"),
+    # MONAI's networks as others have trained them: see docs/importing.md
+    "monai-unet": NetworkEntry(
+        "monai-unet",
+        minimum_side=8,
+        kind="segmenter",
+        arguments={
+            "dims": _DIMS,
+            "norm": _words("norm", "instance", "batch"),
+            "act": _words("act", "prelu", "relu", "leakyrelu"),
+            "adn_ordering": {order: {"adn_ordering": order} for order in ("NDA", "NA", "DNA")},
+            "bias": _BIAS,
+        },
+        numbers={
+            "channels": (1, 1024),
+            "strides": (1, 4),
+            "kernel_size": (1, 7),
+            "up_kernel_size": (1, 7),
+            "num_res_units": (0, 8),
+        },
+    ),
+    "monai-basic-unet": NetworkEntry(
+        "monai-basic-unet",
+        minimum_side=16,
+        kind="segmenter",
+        arguments={
+            "dims": _DIMS,
+            "norm": _words("norm", "instance", "batch"),
+            "upsample": _words("upsample", "deconv", "pixelshuffle", "nontrainable"),
+            "bias": _BIAS,
+        },
+        numbers={"features": (1, 1024)},
+    ),
+    "monai-segresnet": NetworkEntry(
+        "monai-segresnet",
+        minimum_side=8,
+        kind="segmenter",
+        arguments={
+            "dims": _DIMS,
+            "norm": _words("norm", "instance", "batch"),
+            "upsample_mode": _words("upsample_mode", "deconv", "pixelshuffle", "nontrainable"),
+        },
+        numbers={"init_filters": (1, 256), "blocks_down": (1, 16), "blocks_up": (1, 16)},
+    ),
+    ONNX: NetworkEntry("", minimum_side=8, kind="graph"),
 }
 
 
@@ -85,14 +150,32 @@ def check_network(name: str, args: Mapping[str, Argument], where: str) -> dict[s
     entry = find_network(name, where)
     chosen: dict[str, object] = {}
     for key, value in args.items():
-        if value not in entry.arguments.get(key, {}):
-            known = [f"{k}={v}" for k, values in entry.arguments.items() for v in values]
-            raise NetworkArgumentError(
-                f"Model folder {where!r}: network {name} has no argument {key}={value}; "
-                f"it knows {', '.join(known) or 'none'}."
-            )
-        chosen.update(entry.arguments[key][value])
+        if key in entry.numbers:
+            chosen[key] = _whole_numbers(value, *entry.numbers[key])
+            if chosen[key] is not None:
+                continue
+        elif value in entry.arguments.get(key, {}):
+            chosen.update(entry.arguments[key][value])
+            continue
+        known = [f"{k}={v}" for k, values in entry.arguments.items() for v in values]
+        known += [f"{k}={low}..{high}" for k, (low, high) in entry.numbers.items()]
+        raise NetworkArgumentError(
+            f"Model folder {where!r}: network {name} has no argument {key}={value}; "
+            f"it knows {', '.join(known) or 'none'}."
+        )
     return chosen
+
+
+def _whole_numbers(value: Argument, low: int, high: int) -> int | tuple[int, ...] | None:
+    """Return a number, or those of ``"16-32-64"``; None if they are none or too many or large."""
+    if isinstance(value, str):
+        if re.fullmatch(r"\d{1,4}(-\d{1,4}){0,15}", value, re.ASCII) is None:
+            return None
+        found = tuple(int(part) for part in value.split("-"))
+        return found if low <= min(found) and max(found) <= high else None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if low <= value <= high else None
 
 
 def head_layer(name: str) -> str:

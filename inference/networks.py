@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from inference.errors import ManifestInvalidError
+from inference.errors import BackendError, ManifestInvalidError
 from inference.manifest import InputSpec, Manifest, NetworkRef
 from inference.network_table import NETWORKS, NetworkEntry, check_network, find_network
 from inference.operators import ready_torchvision
@@ -40,9 +40,16 @@ def build_network(ref: NetworkRef, input_spec: InputSpec, where: str = "") -> to
     ------
     ModelPackageError
         The network is not on the list, has no such argument or needs a larger input.
+    BackendError
+        The network is a graph that only OpenVINO runs.
     """
     entry = find_network(ref.name, where)
     options = check_network(ref.name, ref.args, where)
+    if entry.kind == "graph":
+        raise BackendError(
+            f"Model {where!r} is an ONNX graph and runs in OpenVINO only; "
+            "set inference.backend to openvino or auto."
+        )
     channels, *sides = input_spec.shape
     if min(sides) < entry.minimum_side:
         raise ManifestInvalidError(
@@ -58,6 +65,10 @@ def build_network(ref: NetworkRef, input_spec: InputSpec, where: str = "") -> to
 def _builder(entry: NetworkEntry) -> Callable[[int, int, dict[str, Any]], Any]:
     """Return what makes the network from its logits, input channels and options."""
     if entry.kind == "segmenter":
+        from inference.segmenters_imported import IMPORTED_SEGMENTERS
+
+        if entry.builder_name in IMPORTED_SEGMENTERS:
+            return IMPORTED_SEGMENTERS[entry.builder_name]
         from inference.segmenters import SEGMENTERS
 
         return SEGMENTERS[entry.builder_name]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from inference.backends.base import Backend
 from inference.config import InferenceConfig
+from inference.network_table import ONNX
 from inference.registry import ModelPackage
 
 __all__ = ["Backend", "choose_backend", "open_backend"]
@@ -33,7 +34,10 @@ def open_backend(package: ModelPackage, config: InferenceConfig) -> Backend:
     InferenceError
         The weights don't fit, or the engine can't run here.
     """
-    if choose_backend(config) == "torch":
+    engine = choose_backend(config)
+    if config.backend == "auto" and package.manifest.network.name == ONNX:
+        engine = "openvino"  # the only one that runs graphs
+    if engine == "torch":
         from inference.backends.torch_backend import TorchBackend
 
         return TorchBackend(package, config)

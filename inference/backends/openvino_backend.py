@@ -20,7 +20,9 @@ from inference.config import InferenceConfig
 from inference.errors import BackendError
 from inference.heads import open_head
 from inference.manifest import Manifest
+from inference.network_table import ONNX
 from inference.networks import build_manifest_network, served
+from inference.onnx_graph import read_graph
 from inference.registry import ModelPackage
 from inference.weights import load_weights
 
@@ -141,6 +143,9 @@ def _restore(core: Any, blob: bytes, options: dict[Any, Any]) -> Any | None:
 
 def _convert(package: ModelPackage, openvino: Any) -> Any:
     """Trace the network with its weights, and return it as an OpenVINO model of one image."""
+    if package.manifest.network.name == ONNX:
+        with _without_telemetry():
+            return read_graph(package.weights, package.manifest, openvino)
     import torch
 
     network = build_manifest_network(package.manifest)

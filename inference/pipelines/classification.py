@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def classify(package: ModelPackage, backend: Backend, image: SourceImage) -> Pre
     manifest = package.manifest
     started = time.perf_counter()
     tensor = prepare(image.array, manifest.input)
-    logits, features = backend.run(tensor[np.newaxis])
+    logits, *features = backend.run(tensor[np.newaxis])
     if not np.isfinite(logits).all():
         raise BackendError(f"Model {manifest.id!r} gave a value that is not a number.")
     findings = findings_of(calibrate(logits[0], manifest), manifest)
@@ -40,13 +41,13 @@ def classify(package: ModelPackage, backend: Backend, image: SourceImage) -> Pre
         model=package.identity,
         sop_instance_uids=(image.facts.sop_instance_uid,),
         findings=findings,
-        heatmap=_explain(features[0], findings, backend, image, manifest),
+        heatmap=_explain(features, findings, backend, image, manifest),
         seconds=time.perf_counter() - started,
     )
 
 
 def _explain(
-    features: NDArray[np.float32],
+    features: Sequence[NDArray[np.float32]],
     findings: tuple[Finding, ...],
     backend: Backend,
     image: SourceImage,
@@ -55,6 +56,6 @@ def _explain(
     if manifest.explain is None or backend.head is None:
         return None
     output = explained_output(findings, manifest)
-    cam = grad_cam(features, backend.head, output.channel)
+    cam = grad_cam(features[0][0], backend.head, output.channel)
     array = to_source_grid(cam, image.rows, image.columns, manifest.input)
     return Heatmap(array=array, label=output.label, layer=manifest.explain.layer)
