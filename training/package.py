@@ -91,8 +91,8 @@ def write_model(
         input=recipe.input,
         network=recipe.network_ref,
         weights=Weights(file=WEIGHTS_NAME, sha256=digest),
-        explain=Explain(method=report.explain, layer=layer) if report.explain else None,
-        activation="sigmoid" if recipe.is_binary else "softmax",
+        explain=Explain(method=report.explain, layer=layer) if report.explain and layer else None,
+        activation=recipe.activation,
         calibration=calibration,
         outputs=tuple(
             Output(
@@ -101,7 +101,7 @@ def write_model(
                 threshold=thresholds[name],
                 concept=report.outputs[name].concept,
             )
-            for channel, name in enumerate(recipe.reported_classes)
+            for channel, name in enumerate(recipe.reported_classes, recipe.first_channel)
         ),
     )
     values = manifest.model_dump(mode="json", exclude_defaults=True)

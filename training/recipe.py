@@ -18,6 +18,7 @@ from inference.errors import ModelPackageError
 from inference.manifest import Accepts, Concept, DataSource, InputSpec, NetworkRef
 from inference.network_table import check_network
 from training.errors import RecipeError
+from training.layouts import LayoutSpec
 
 RECIPE_NAME = "recipe.yaml"
 
@@ -50,14 +51,20 @@ class AlsoSpec(RecipePart):
 class DataSpec(RecipePart):
     """Which labels there are, and how to split a folder that has no splits."""
 
-    classes: tuple[str, ...] = Field(min_length=2)
-    """Values of the column ``label``. Two: one logit, for the second. More: one logit each."""
+    classes: tuple[str, ...] = Field(min_length=1)
+    """Of pictures: values of the column ``label``; two have one logit, for the second, more have
+    one each. Of masks: structures in the order of their values, from 1. Of boxes: kinds of them."""
+    multi_label: bool = False
+    """Each class is a column of 0 and 1, and a picture may show several or none of them."""
+    layout: LayoutSpec | None = None
+    """How to label the pictures of a public set that has no ``labels.csv``."""
     ordinal: bool = False
     """The classes are grades, lowest first: mistakes are judged by how far they are off too."""
     also: tuple[AlsoSpec, ...] = ()
     """More pictures to learn from. Validation and test stay those of the data folder."""
     validation_share: Share = 0.15
-    """Of the training pictures, when ``labels.csv`` names no validation pictures."""
+    """When ``labels.csv`` names no validation pictures: of the training pictures, or of all
+    pictures when there is no column ``split``."""
     test_share: Share = 0.15
     """Of all pictures, when ``labels.csv`` has no column ``split``."""
 
@@ -133,7 +140,9 @@ class ScheduleSpec(RecipePart):
 class SelectSpec(RecipePart):
     """How the best epoch, the calibration and the operating threshold are chosen on validation."""
 
-    metric: Literal["auc", "f1", "accuracy", "log_loss", "quadratic_kappa"] = "auc"
+    metric: Literal["auc", "f1", "accuracy", "log_loss", "quadratic_kappa", "dice", "mean_iou"] = (
+        "auc"
+    )
     calibration: Literal["temperature", "temperature-and-bias"] = "temperature"
     threshold: Literal["f1", "accuracy", "balanced_accuracy"] = "f1"
     """What the operating threshold makes best, after smoothing over the logits."""
@@ -174,7 +183,7 @@ class Recipe(RecipePart):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     name: str = Field(min_length=1, max_length=64)
-    pipeline: Literal["classification"] = "classification"
+    pipeline: Literal["classification", "segmentation", "detection"] = "classification"
     seed: int = Field(default=1, ge=0, lt=2**31)
     data: DataSpec
     input: InputSpec
@@ -189,12 +198,25 @@ class Recipe(RecipePart):
     @property
     def is_binary(self) -> bool:
         """Whether one logit tells two classes apart."""
-        return len(self.data.classes) == 2
+        is_single = self.pipeline == "classification" and not self.data.multi_label
+        return is_single and len(self.data.classes) == 2
+
+    @property
+    def activation(self) -> Literal["softmax", "sigmoid"]:
+        """What turns logits into probabilities: softmax where exactly one class is true."""
+        if self.pipeline == "detection" or self.data.multi_label or self.is_binary:
+            return "sigmoid"
+        return "sigmoid" if len(self.data.classes) == 1 else "softmax"
+
+    @property
+    def first_channel(self) -> int:
+        """Channel of the first reported class: 1 where channel 0 is the background of masks."""
+        return int(self.pipeline == "segmentation" and self.activation == "softmax")
 
     @property
     def network_ref(self) -> NetworkRef:
         """The network as manifests name it."""
-        channels = 1 if self.is_binary else len(self.data.classes)
+        channels = self.first_channel + len(self.reported_classes)
         return NetworkRef(name=self.network.name, channels=channels, args=self.network.args)
 
     @property
@@ -206,6 +228,13 @@ class Recipe(RecipePart):
     def _consistent(self) -> Self:
         if len(set(self.data.classes)) < len(self.data.classes):
             raise ValueError("data.classes has one class twice")
+        if self.pipeline == "classification" and len(self.data.classes) < 2:
+            raise ValueError("data.classes needs at least two classes")
+        if self.data.multi_label and (self.pipeline != "classification" or self.data.ordinal):
+            raise ValueError("data.multi_label is for classification without grades")
+        layout = self.data.layout
+        if layout is not None and set(layout.labels.values()) != set(self.data.classes):
+            raise ValueError("data.layout.labels needs each of data.classes, and no others")
         if set(self.report.outputs) != set(self.reported_classes):
             wanted = ", ".join(self.reported_classes)
             raise ValueError(f"report.outputs needs exactly these classes: {wanted}")
