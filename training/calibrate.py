@@ -53,6 +53,37 @@ def fit_calibration(
     return Calibration(temperature=round(float(np.exp(best[0])), 4), bias=bias)
 
 
+def fit_label_calibration(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibration:
+    """Fit one temperature and a bias for each label by maximum likelihood.
+
+    The biases undo the weights that rare labels had in training. They are drawn to 0 as if ten more
+    pictures had said so, because few pictures show a rare label.
+
+    Parameters
+    ----------
+    logits, truth
+        [N, K]; truth is 0 or 1.
+    """
+    count, labels = logits.shape
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        z = logits * np.exp(-parameters[0]) + parameters[1:]
+        likelihood = np.logaddexp(0.0, z) - truth * z
+        return float(likelihood.sum() / count + 10.0 / count * (parameters[1:] ** 2).mean())
+
+    bounds = [(-np.log(50), np.log(50)), *[(-6.0, 6.0)] * labels]
+    best = minimize(loss, np.zeros(1 + labels), method="L-BFGS-B", bounds=bounds).x
+    bias = tuple(round(float(value), 4) for value in best[1:])
+    return Calibration(temperature=round(float(np.exp(best[0])), 4), bias=bias)
+
+
+def label_probabilities(
+    logits: NDArray[np.float64], calibration: Calibration
+) -> NDArray[np.float64]:
+    """Return a probability for each label, [N, K]."""
+    return np.asarray(expit(logits / calibration.temperature + np.array(calibration.bias or 0.0)))
+
+
 def calibrated(logits: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
     """Return one probability for each class, [N, K] (K = 2 for [N, 1] logits)."""
     scaled = logits / calibration.temperature

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.errors import ImageError
 from inference.manifest import InputSpec
 from inference.preprocessing import to_canvas
-from inference.reading import read_image
 from training.data import Sample
-from training.errors import PictureError
 from training.progress import Progress
 
 
@@ -37,10 +34,6 @@ def load_canvases(
     canvases = np.empty((len(samples), height, width, *tail), np.float16)
     with progress.stage("Reading pictures", len(samples)) as advance:
         for index, sample in enumerate(samples):
-            try:
-                image = read_image(sample.path)
-            except ImageError as error:
-                raise PictureError(f"{sample.file} can't be used: {error}") from error
-            canvases[index] = to_canvas(image.array, spec)
+            canvases[index] = to_canvas(sample.read().array, spec)
             advance()
     return canvases

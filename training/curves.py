@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from training.metrics import Answers, confusion, one_class_auc
+from training.label_metrics import LabelAnswers
+from training.metrics import Answers, confusion, one_class_auc, weighted_auc
 from training.task import Epoch
 
 BINS = 5
@@ -31,7 +32,42 @@ def draw_curves(
     _calibration(axes[0, 2], answers, classes, shown)
     _confusion(axes[1, 0], answers, classes)
     _scores(axes[1, 1], answers, classes, shown[-1])
-    _history(axes[1, 2], history)
+    draw_history(axes[1, 2], history)
+    figure.suptitle(f"{title}: {len(answers.truth)} validation pictures")
+    figure.savefig(path, metadata={"Software": None})
+
+
+def draw_label_curves(
+    path: Path, history: Sequence[Epoch], answers: LabelAnswers, classes: Sequence[str], title: str
+) -> None:
+    """Write the picture of a model of several yes-or-no labels as PNG."""
+    figure = Figure(figsize=(13, 8), layout="constrained", dpi=80)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 2)
+    aucs = []
+    for index, name in enumerate(classes):
+        truth, scores = answers.truth[:, index] == 1, answers.scores[:, index]
+        if truth.all() or not truth.any():
+            continue
+        area = float(weighted_auc(scores, truth, np.ones((1, len(truth))))[0])
+        aucs.append((area, f"{name} ({int(truth.sum())})"))
+        wrong, right, _ = roc_curve(truth, scores)
+        axes[0, 0].plot(wrong, right, linewidth=0.9, label=name)
+    axes[0, 0].plot([0, 1], [0, 1], color="0.7", linestyle=":")
+    axes[0, 0].set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity")
+    axes[0, 0].legend(fontsize=7, loc="lower right")
+    aucs.sort()
+    axes[0, 1].barh([name for _, name in aucs], [area for area, _ in aucs])
+    axes[0, 1].axvline(0.5, color="0.4", linestyle=":")
+    axes[0, 1].set(title="Area under the ROC curve (pictures that show it)", xlim=(0, 1))
+    order = np.argsort(answers.scores.ravel(), kind="stable")
+    parts = np.array_split(order, 2 * BINS)
+    stated = [float(answers.scores.ravel()[part].mean()) for part in parts]
+    seen = [float(answers.truth.ravel()[part].mean()) for part in parts]
+    axes[1, 0].plot(stated, seen, marker="o")
+    axes[1, 0].plot([0, 1], [0, 1], color="0.7", linestyle=":")
+    axes[1, 0].set(title="Calibration", xlabel="stated probability", ylabel="share that has it")
+    draw_history(axes[1, 1], history)
     figure.suptitle(f"{title}: {len(answers.truth)} validation pictures")
     figure.savefig(path, metadata={"Software": None})
 
@@ -90,7 +126,8 @@ def _scores(axes: Axes, answers: Answers, classes: Sequence[str], index: int) ->
     axes.legend()
 
 
-def _history(axes: Axes, history: Sequence[Epoch]) -> None:
+def draw_history(axes: Axes, history: Sequence[Epoch]) -> None:
+    """Draw the figures of the epochs of a training."""
     numbers = [epoch.number for epoch in history]
     axes.plot(numbers, [epoch.train_loss for epoch in history], label="training loss")
     for name in history[0].figures if history else ():

@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
+from inference.errors import ImageError
+from inference.reading import read_image
+from inference.source_image import SourceImage
 from training.errors import (
     GroupSplitError,
     LabelsError,
     OneClassError,
+    PictureError,
     PictureMissingError,
     SplitError,
     UnknownClassError,
 )
+from training.layouts import layout_rows
 from training.recipe import AlsoSpec, DataSpec
 
 LABELS_NAME = "labels.csv"
+ARCHIVE_NAME = "images.zip"
 SPLITS = ("train", "val", "test")
 
 
@@ -36,16 +44,38 @@ class Sample:
 
     file: str
     """As in ``labels.csv``."""
-    path: Path
+    path: Path | zipfile.Path
     label: int
     """Position of its class in the recipe's ``data.classes``."""
     split: str
     group: str
     source: str
+    labels: tuple[int, ...] = ()
+    """With ``data.multi_label``: 1 for each class that it shows, else 0."""
+
+    def open(self) -> BinaryIO:
+        """Open the picture's file."""
+        return cast(BinaryIO, self.path.open("rb"))
+
+    def read(self) -> SourceImage:
+        """Read the picture as serving does.
+
+        Raises
+        ------
+        PictureError
+            It can't be read; the sentence names it.
+        """
+        try:
+            with self.open() as file:
+                return read_image(file)
+        except (ImageError, OSError, zipfile.BadZipFile) as error:
+            raise PictureError(f"{self.file} can't be used: {error}") from error
 
 
 def load_samples(folder: Path, spec: DataSpec, seed: int) -> tuple[Sample, ...]:
     """Read and check ``labels.csv``; a folder without validation pictures is split.
+
+    A folder without ``labels.csv`` is read by ``data.layout``, if the recipe has one.
 
     A split keeps groups together and the classes' shares about equal; the same `seed` gives the
     same split.
@@ -55,16 +85,19 @@ def load_samples(folder: Path, spec: DataSpec, seed: int) -> tuple[Sample, ...]:
     DataError
         One of its kinds; the sentence names the row's line or the class.
     """
-    rows = _read_rows(folder / LABELS_NAME)
+    rows = _rows(folder, spec)
     names = {name: name for name in spec.classes}
+    pictures = _Folder(folder)
     samples = tuple(
-        _sample(folder, LABELS_NAME, row, line, spec.classes, names)
+        _sample(pictures, LABELS_NAME, row, line, spec, names)
         for line, row in enumerate(rows, start=2)
     )
+    share = spec.validation_share
     if "split" not in rows[0]:
         samples = _split_off(samples, "test", spec.test_share, seed)
+        share /= 1.0 - spec.test_share  # of what is left, so that it is the share of all
     if not any(sample.split == "val" for sample in samples):
-        samples = _split_off(samples, "val", spec.validation_share, seed)
+        samples = _split_off(samples, "val", share, seed)
     _check_groups(samples)
     return samples
 
@@ -85,7 +118,7 @@ def with_added(samples: tuple[Sample, ...], folder: Path, spec: DataSpec) -> tup
     DataError
         One of its kinds; the sentence names the folder.
     """
-    added = [sample for also in spec.also for sample in _added(folder, also, spec.classes)]
+    added = [sample for also in spec.also for sample in _added(folder, also, spec)]
     together = (*samples, *added)
     _check_groups(together)
     return together
@@ -99,12 +132,14 @@ def of_split(samples: Iterable[Sample], split: str, classes: Sequence[str]) -> t
     SplitError
         It is empty.
     OneClassError
-        It lacks a class.
+        It lacks a class. Several labels: only training pictures have to show every class.
     """
     chosen = tuple(sample for sample in samples if sample.split == split)
     if not chosen:
         raise SplitError(f"{LABELS_NAME} has no pictures of split {split!r}.")
-    counts = Counter(sample.label for sample in chosen)
+    if chosen[0].labels and split != "train":
+        return chosen
+    counts = Counter(shown for sample in chosen for shown in _shown_by(sample))
     for label, name in enumerate(classes):
         if not counts[label]:
             raise OneClassError(
@@ -113,14 +148,26 @@ def of_split(samples: Iterable[Sample], split: str, classes: Sequence[str]) -> t
     return chosen
 
 
+def _shown_by(sample: Sample) -> Iterable[int]:
+    return np.flatnonzero(sample.labels).tolist() if sample.labels else [sample.label]
+
+
 def data_digest(samples: Iterable[Sample]) -> str:
     """Return a sha256 over files, labels, splits and the pictures' bytes, in order of files."""
     digest = hashlib.sha256()
     for sample in sorted(samples, key=lambda sample: sample.file):
-        with sample.path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{sample.file}\t{sample.label}\t{sample.split}\t{content}\n".encode())
+        with sample.open() as file:
+            content = hashlib.sha256(file.read()).hexdigest()
+        label = "".join(map(str, sample.labels)) or str(sample.label)
+        digest.update(f"{sample.file}\t{label}\t{sample.split}\t{content}\n".encode())
     return digest.hexdigest()
+
+
+def _rows(folder: Path, spec: DataSpec) -> list[dict[str, str]]:
+    path = folder / LABELS_NAME
+    if spec.layout is not None and not path.exists():
+        return layout_rows(folder, spec.layout)
+    return _read_rows(path)
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
@@ -143,7 +190,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _added(folder: Path, also: AlsoSpec, classes: Sequence[str]) -> list[Sample]:
+def _added(folder: Path, also: AlsoSpec, spec: DataSpec) -> list[Sample]:
     """Return the training samples of one folder of ``data.also``, named by their path to it."""
     added = folder / also.folder
     where = f"{also.folder}/{LABELS_NAME}"
@@ -152,45 +199,79 @@ def _added(folder: Path, also: AlsoSpec, classes: Sequence[str]) -> list[Sample]
             f"There is no folder {also.folder!r} beside the data folder; the recipe's data.also "
             "needs it."
         )
-    names = also.labels or {name: name for name in classes}
+    names = also.labels or {name: name for name in spec.classes}
+    pictures = _Folder(added)
     samples = []
     for line, row in enumerate(_read_rows(added / LABELS_NAME), start=2):
         if row.get("split", "train") in {"val", "test"}:
             continue
-        sample = _sample(added, where, row, line, classes, names)
+        sample = _sample(pictures, where, row, line, spec, names)
         group = row.get("group") or f"{also.folder}/{sample.file}"
         samples.append(replace(sample, file=f"{also.folder}/{sample.file}", group=group))
     return samples
 
 
 def _sample(
-    folder: Path,
+    pictures: _Folder,
     where: str,
     row: Mapping[str, str | None],
     line: int,
-    classes: Sequence[str],
+    spec: DataSpec,
     names: Mapping[str, str],
 ) -> Sample:
     """Return one row as a sample; `names` says which class each label is."""
     file, label = row["file"] or "", row["label"] or ""
     split = row.get("split", "train") or ""
-    if label not in names:
+    if not spec.multi_label and label not in names:
         raise UnknownClassError(
             f"{where} line {line}: label {label!r} is not one of {', '.join(names)}."
         )
     if split not in SPLITS:
         raise SplitError(f"{where} line {line}: split {split!r} is not train, val or test.")
-    path = folder / file
-    if not file or not path.is_file():
+    path = pictures.find(file)
+    if path is None:
         raise PictureMissingError(f"{where} line {line}: there is no file {file!r}.")
     return Sample(
         file=file,
         path=path,
-        label=classes.index(names[label]),
+        label=0 if spec.multi_label else spec.classes.index(names[label]),
         split=split,
         group=row.get("group") or file,
         source=row.get("source") or "",
+        labels=_labels(row, where, line, spec.classes) if spec.multi_label else (),
     )
+
+
+def _labels(
+    row: Mapping[str, str | None], where: str, line: int, classes: Sequence[str]
+) -> tuple[int, ...]:
+    """Return the columns of the classes as numbers."""
+    for name in classes:
+        if row.get(name) not in {"0", "1"}:
+            found = "missing" if row.get(name) is None else f"{row[name]!r}"
+            raise LabelsError(
+                f"{where} line {line}: column {name!r} is {found}; it must be 0 or 1."
+            )
+    return tuple(int(row[name] or 0) for name in classes)
+
+
+class _Folder:
+    """Pictures as files, or as members of an ``images.zip`` beside ``labels.csv``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        archive = folder / ARCHIVE_NAME
+        try:
+            self._archive = zipfile.ZipFile(archive) if archive.is_file() else None
+        except zipfile.BadZipFile as error:
+            raise LabelsError(f"{archive} is not a complete zip file; get it again.") from error
+        self._members = set(self._archive.namelist()) if self._archive is not None else set()
+
+    def find(self, file: str) -> Path | zipfile.Path | None:
+        if self._archive is not None and file in self._members:
+            return zipfile.Path(self._archive, file)
+        path = self._folder / file
+        return path if file and path.is_file() else None
 
 
 def _split_off(

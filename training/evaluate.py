@@ -11,7 +11,7 @@ from training.errors import NoRecipeError
 from training.progress import Progress
 from training.recipe import RECIPE_NAME, Recipe, load_recipe
 from training.task import Evaluation
-from training.tasks import KINDS
+from training.tasks import kind_of
 
 
 def packaged_recipe(package: ModelPackage) -> Recipe:
@@ -57,7 +57,7 @@ def evaluate_model(
         The data can't be used, or the model can't run.
     """
     recipe = recipe or packaged_recipe(package)
-    found = KINDS[recipe.pipeline].evaluate(recipe, package, config, data, split, progress)
+    found = kind_of(recipe).evaluate(recipe, package, config, data, split, progress)
     about: dict[str, Any] = {
         "model": package.manifest.id,
         "version": package.manifest.version,

@@ -113,20 +113,20 @@ def _with_intervals(
     answers: Answers, classes: int, seed: int, *, ordinal: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the overall figures and those of each class, each with its interval."""
-    weights = _draws(answers.groups, seed)
+    weights = draws(answers.groups, seed)
     overall = {
-        name: _interval(values)
+        name: interval(values)
         for name, values in _overall(answers, classes, weights, ordinal=ordinal).items()
     }
     figures = _each_class(answers, classes, weights)
     by_class = [
-        {name: _interval(values[:, index]) for name, values in figures.items()}
+        {name: interval(values[:, index]) for name, values in figures.items()}
         for index in range(classes)
     ]
     return overall, by_class
 
 
-def _draws(groups: NDArray[np.str_], seed: int) -> Values:
+def draws(groups: NDArray[np.str_], seed: int) -> Values:
     """Return how often each picture counts, [1 + RESAMPLES, N]; in row 0 each counts once."""
     _, member_of = np.unique(groups, return_inverse=True)
     count = int(member_of.max()) + 1
@@ -136,7 +136,7 @@ def _draws(groups: NDArray[np.str_], seed: int) -> Values:
     return np.concatenate([once, drawn[:, member_of].astype(np.float64)])
 
 
-def _interval(values: Values) -> dict[str, Any]:
+def interval(values: Values) -> dict[str, Any]:
     """Return the figure (row 0) with the percentiles of the draws in which it is defined."""
     defined = values[1:][np.isfinite(values[1:])]
     if not np.isfinite(values[0]) or not defined.size:
@@ -178,20 +178,33 @@ def _each_class(answers: Answers, classes: int, weights: Values) -> dict[str, Va
     hits = weights @ (true * reported)
     trues, reports = weights @ true, weights @ reported
     return {
-        "precision": _ratio(hits, reports),
-        "recall": _ratio(hits, trues),
-        "f1": _ratio(2 * hits, trues + reports),
+        "precision": ratio(hits, reports),
+        "recall": ratio(hits, trues),
+        "f1": ratio(2 * hits, trues + reports),
         "auc": np.stack([_auc(answers, index, weights) for index in range(classes)], axis=1),
     }
 
 
 def _auc(answers: Answers, index: int, weights: Values) -> Values:
-    """Return the Mann-Whitney statistic of one class against the rest, [R]; ties count half."""
-    order = np.argsort(answers.scores[:, index], kind="stable")
-    sorted_scores = answers.scores[order, index]
+    """Return the area of one class against the rest, [R]."""
+    return weighted_auc(answers.scores[:, index], answers.truth == index, weights)
+
+
+def weighted_auc(scores: Values, truth: NDArray[np.bool_], weights: Values) -> Values:
+    """Return the Mann-Whitney statistic for each row of weights, [R]; ties count half.
+
+    Parameters
+    ----------
+    scores, truth
+        [N].
+    weights
+        [R, N]; how often each picture counts.
+    """
+    order = np.argsort(scores, kind="stable")
+    sorted_scores = scores[order]
     is_new = np.concatenate([[True], sorted_scores[1:] != sorted_scores[:-1]])
     starts = np.flatnonzero(is_new)
-    truth = (answers.truth == index)[order]
+    truth = truth[order]
     positive = np.add.reduceat(weights[:, order] * truth, starts, axis=1)
     negative = np.add.reduceat(weights[:, order] * ~truth, starts, axis=1)
     below = negative.cumsum(axis=1) - negative / 2
@@ -229,6 +242,6 @@ def _calibration_error(answers: Answers, weights: Values) -> Values:
     return np.asarray(np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1))
 
 
-def _ratio(above: Values, below: Values) -> Values:
+def ratio(above: Values, below: Values) -> Values:
     """Divide; 0 where there is nothing to divide by, as scikit-learn's ``zero_division=0``."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

@@ -27,7 +27,7 @@ from training.progress import Progress
 from training.recipe import Recipe, load_recipe, recipe_digest
 from training.resume import ResumeFile
 from training.task import Task
-from training.tasks import KINDS
+from training.tasks import kind_of
 from training.verify import METRICS_NAME, make_golden, verify_folder
 
 CURVES_NAME = "curves.png"
@@ -65,7 +65,7 @@ def train_checkpoint(request: Request, progress: Progress) -> Path:
     _check_start_weights(recipe, request.start_weights)
     if request.threads:
         torch.set_num_threads(request.threads)
-    task = KINDS[recipe.pipeline].open_task(recipe, request.data, request.start_weights, progress)
+    task = kind_of(recipe).open_task(recipe, request.data, request.start_weights, progress)
     resume = ResumeFile.beside(folder, _fingerprint(recipe, task, request.start_weights))
     fitted = Trainer(task, recipe, resume).fit(progress)
     with written_at_once(folder) as draft:

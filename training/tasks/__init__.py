@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from training.recipe import Recipe
 from training.task import Kind
-from training.tasks import classification
+from training.tasks import classification, multi_label
 
-KINDS: Mapping[str, Kind] = {
+_KINDS: Mapping[str, Kind] = {
     "classification": classification,
 }
+
+
+def kind_of(recipe: Recipe) -> Kind:
+    """Return how models of a recipe are trained and evaluated."""
+    return multi_label if recipe.data.multi_label else _KINDS[recipe.pipeline]

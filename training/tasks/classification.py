@@ -20,9 +20,8 @@ from inference.manifest import Calibration
 from inference.model_server import ModelServer
 from inference.networks import build_network
 from inference.preprocessing import normalise
-from inference.reading import read_image
 from inference.registry import ModelPackage, Registry
-from ledger.domain import Finding
+from ledger.domain import Finding, Prediction
 from training.augment import build_augment
 from training.calibrate import calibrated, choose_threshold, fit_calibration
 from training.canvases import load_canvases
@@ -40,7 +39,7 @@ EVALUATION_BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Canvases of ``training.canvases`` with the position of their true class."""
+    """Canvases of ``training.canvases`` with their true class, [N], or labels, [N, K]."""
 
     canvases: NDArray[np.float16]
     truth: NDArray[np.int64]
@@ -80,36 +79,17 @@ class ClassificationTask:
 
     def network(self) -> torch.nn.Module:
         """See :class:`training.task.Task`."""
-        torch.manual_seed(self.recipe.seed)
-        network = build_network(self.recipe.network_ref, self.recipe.input, self.recipe.id)
-        if self.start_weights is not None:
-            start = self.recipe.start_weights
-            load_start_weights(network, self.start_weights, start.sha256 if start else "")
-        zero_last_layer(network)
-        return network
+        return started_network(self.recipe, self.start_weights)
 
     def begin_epoch(self, seed: int) -> StepLoss:
         """See :class:`training.task.Task`."""
-        spec = self.recipe.input
-        augment = build_augment(self.recipe.augment, *spec.plane, seed)
+        logits_of = augmented_logits(self.recipe, self._train, seed)
 
         def step_loss(network: torch.nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
-            tensors = [
-                normalise(augment(self._train.canvases[row].astype(np.float32)), spec)
-                for row in rows
-            ]
-            logits = self._training_logits(network, _on_device(np.stack(tensors), network))
+            logits = logits_of(network, rows)
             return self._loss(logits, torch.from_numpy(self._train.truth[rows]).to(logits.device))
 
         return step_loss
-
-    def _training_logits(self, network: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-        """Run the network with the recipe's dropout before its last linear layer."""
-        module: Any = network
-        pooled = module.forward_head(module.forward_features(inputs), pre_logits=True)
-        kept = functional.dropout(pooled, self.recipe.network.dropout)
-        logits: torch.Tensor = module.get_classifier()(kept)
-        return logits
 
     def _loss(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         smoothing = self.recipe.loss.label_smoothing
@@ -188,10 +168,7 @@ def collect_answers(
     predicted = np.empty(len(samples), np.int64)
     with progress.stage("Evaluating", len(samples)) as advance:
         for index, sample in enumerate(samples):
-            try:
-                prediction = server.predict(model_id, read_image(sample.path))
-            except ImageError as error:
-                raise PictureError(f"{sample.file} can't be used: {error}") from error
+            prediction = ask(server, model_id, sample)
             scores[index], predicted[index] = _answer(recipe, prediction.findings)
             advance()
     return Answers(
@@ -201,6 +178,21 @@ def collect_answers(
         groups=np.array([sample.group for sample in samples]),
         sources=np.array([sample.source for sample in samples]),
     )
+
+
+def ask(server: ModelServer, model_id: str, sample: Sample) -> Prediction:
+    """Return what a model says about one picture.
+
+    Raises
+    ------
+    PictureError
+        The picture can't be used; the sentence names it.
+    """
+    image = sample.read()
+    try:
+        return server.predict(model_id, image)
+    except ImageError as error:
+        raise PictureError(f"{sample.file} can't be used: {error}") from error
 
 
 def _answer(recipe: Recipe, findings: Sequence[Finding]) -> tuple[list[float], int]:
@@ -227,6 +219,37 @@ def grade_error(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     grades = torch.arange(logits.shape[1], dtype=logits.dtype, device=logits.device)
     expected = logits.softmax(dim=1) @ grades
     return (expected - truth).square().mean()
+
+
+def started_network(recipe: Recipe, start_weights: Path | None) -> torch.nn.Module:
+    """Build a recipe's network with its start weights, all logits 0."""
+    torch.manual_seed(recipe.seed)
+    network = build_network(recipe.network_ref, recipe.input, recipe.id)
+    if start_weights is not None:
+        start = recipe.start_weights
+        load_start_weights(network, start_weights, start.sha256 if start else "")
+    zero_last_layer(network)
+    return network
+
+
+def augmented_logits(recipe: Recipe, pictures: Pictures, seed: int) -> StepLoss:
+    """Return what gives the logits, [B, K], of some pictures, changed at random.
+
+    The recipe's dropout is applied before the last linear layer.
+    """
+    augment = build_augment(recipe.augment, *recipe.input.plane, seed)
+
+    def logits_of(network: torch.nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
+        canvases = (augment(pictures.canvases[row].astype(np.float32)) for row in rows)
+        batch = np.stack([normalise(canvas, recipe.input) for canvas in canvases])
+        module: Any = network
+        features = module.forward_features(_on_device(batch, network))
+        pooled = module.forward_head(features, pre_logits=True)
+        kept = functional.dropout(pooled, recipe.network.dropout)
+        logits: torch.Tensor = module.get_classifier()(kept)
+        return logits
+
+    return logits_of
 
 
 def network_logits(
