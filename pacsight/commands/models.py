@@ -11,12 +11,17 @@ import typer
 
 from inference.manifest import Manifest
 from inference.registry import Registry, load_model, scan_models
+from pacsight.commands.models_import import import_
 from pacsight.commands.output import Json, print_json, print_table
+from pacsight.commands.scoreboard import scoreboard
 from pacsight.commands.training_progress import TerminalProgress
 from pacsight.errors import NotFoundError
 from pacsight.settings import load_settings
 
 app = typer.Typer(help="The installed models.", no_args_is_help=True)
+
+app.command()(scoreboard)
+app.command("import")(import_)
 
 ModelId = Annotated[str, typer.Argument(help="Model id: its folder's name.", metavar="ID")]
 Models = Annotated[

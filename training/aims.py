@@ -1,0 +1,37 @@
+"""What models are measured against: figures of papers, and this project's aims (``aims.yaml``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_MAIN = {"classification": "auc", "segmentation": "dice", "detection": "mean_iou"}
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """A figure to reach."""
+
+    metric: str
+    """As in ``metrics.json``."""
+    paper: float | None = None
+    aim: float | None = None
+
+    def missed_by(self, metrics: Mapping[str, Any]) -> float | None:
+        """Return how far `metrics` stay below the aim; 0 if it is reached, None without an aim."""
+        value = metrics.get(self.metric, {}).get("value")
+        if self.aim is None or value is None:
+            return None
+        return max(0.0, round(self.aim - value, 4))
+
+
+def aims_of(model_id: str, pipeline: str) -> tuple[Aim, ...]:
+    """Return the figures that matter for a model, the main one first; at least one."""
+    known = yaml.safe_load((Path(__file__).parent / "aims.yaml").read_text(encoding="utf-8"))
+    if model_id not in known:
+        return (Aim(_MAIN[pipeline]),)
+    return tuple(Aim(**values) for values in known[model_id])

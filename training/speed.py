@@ -1,0 +1,96 @@
+"""How long a model takes for one image, as a multiple of one that everybody has.
+
+Milliseconds say more about the machine than about the model, so the scoreboard shows multiples.
+Both models take turns, and the shortest time of each counts: what else the machine does cancels
+out.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from inference.backends import open_backend
+from inference.config import InferenceConfig
+from inference.pipelines import run_pipeline
+from inference.registry import ModelPackage, Registry
+from training.golden import GoldenCase, golden_source
+from training.package import write_json
+from training.progress import Progress
+from training.verify import GOLDEN_SIDES, GOLDEN_SLICES
+
+SPEED_NAME = "speed.json"
+REFERENCE = "cxr-pneumonia"
+ROUNDS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Times of one image or volume, reading excluded, explanation included."""
+
+    machine: str
+    reference: str
+    reference_ms: float
+    relative: dict[str, float]
+    """By model: its time divided by the reference's."""
+
+
+def read_speed(models: Path) -> Speed | None:
+    """Return what :func:`write_speed` wrote; None if there is nothing to read."""
+    try:
+        values: dict[str, Any] = json.loads((models / SPEED_NAME).read_text(encoding="utf-8"))
+        return Speed(**values)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_speed(models: Path, speed: Speed) -> None:
+    """Write ``speed.json`` into the folder of models."""
+    write_json(models / SPEED_NAME, asdict(speed))
+
+
+def measure_speed(registry: Registry, progress: Progress) -> Speed:
+    """Measure every model against the reference, or the first one where that is missing.
+
+    Raises
+    ------
+    InferenceError
+        A model can't run.
+    """
+    packages = {package.manifest.id: package for package in registry.models}
+    reference = REFERENCE if REFERENCE in packages else next(iter(packages))
+    relative, fastest = {}, float("inf")
+    with TemporaryDirectory() as cache, progress.stage("Measuring", len(packages)) as advance:
+        config = InferenceConfig(backend="openvino", cache_dir=Path(cache))
+        known = _runner(packages[reference], config)
+        for name, package in packages.items():
+            own, other = _shortest(known, _runner(package, config))
+            relative[name] = 1.0 if name == reference else round(other / own, 2)
+            fastest = min(fastest, own)
+            advance()
+    return Speed(platform.machine(), reference, round(fastest * 1000, 1), relative)
+
+
+def _runner(package: ModelPackage, config: InferenceConfig) -> Callable[[], object]:
+    rows, columns = GOLDEN_SIDES
+    slices = GOLDEN_SLICES if package.manifest.input.unit == "series" else 0
+    case = GoldenCase(seed=1, rows=rows, columns=columns, slices=slices, probabilities={})
+    source, backend = golden_source(case), open_backend(package, config)
+    return lambda: run_pipeline(package, backend, source)
+
+
+def _shortest(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
+    times = [(_seconds(first), _seconds(second)) for _ in range(ROUNDS)]
+    return min(time[0] for time in times), min(time[1] for time in times)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
