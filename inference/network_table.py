@@ -82,7 +82,9 @@ NETWORKS: Mapping[str, NetworkEntry] = {
             "dims": _DIMS,
             "norm": _words("norm", "instance", "batch"),
             "act": _words("act", "prelu", "relu", "leakyrelu"),
-            "adn_ordering": {order: {"adn_ordering": order} for order in ("NDA", "NA", "DNA")},
+            "adn_ordering": {
+                order.lower(): {"adn_ordering": order} for order in ("NDA", "NA", "DNA")
+            },
             "bias": _BIAS,
         },
         numbers={
