@@ -109,6 +109,11 @@ def _transform(stored: Values, image: Values, header: Dataset) -> Display:
     return display
 
 
+def modality_values(pixels: Values, header: Dataset) -> Display:
+    """Return stored values after the Modality LUT or rescale, float32 (PS3.3 C.11.1)."""
+    return np.asarray(_modality(pixels, header), np.float32)
+
+
 def _modality(stored: Values, header: Dataset) -> Values:
     # A slope of 0 would make every pixel the same; some writers leave it at that for "none".
     if not header.get("ModalityLUTSequence") and not header.get("RescaleSlope"):

@@ -12,6 +12,9 @@
     │   ├── WeightsDigestError         its sha256 is not the manifest's
     │   ├── WeightsUnreadableError     it is not a safetensors file
     │   ├── WeightsMismatchError       its tensors are not those of the network
+    │   ├── GateMissingError           the file of its gate is not there
+    │   ├── GateDigestError            its sha256 is not the manifest's
+    │   ├── GateUnreadableError        it is not the file of a gate
     │   ├── NetworkUnknownError        the network is not on the list
     │   └── NetworkArgumentError       the network has no such argument
     ├── ModelNotFoundError             no model of this id is installed
@@ -23,6 +26,13 @@
     │   ├── PixelsUnreadableError      the pixels can't be decoded
     │   ├── ImageTooSmallError         less than the model's minimum
     │   ├── ImageTooLargeError         more than can be decoded safely
+    │   ├── NotAVolumeError            no even block of voxels
+    │   ├── VolumeTooLargeError        more voxels than can be handled
+    │   ├── QualityError               the model's gate refuses it
+    │   │   ├── EmptyImageError        it shows nothing
+    │   │   ├── ClippedImageError      too much of it is plain black or white
+    │   │   ├── BlurredImageError      it has no fine detail
+    │   │   └── UnknownKindError       it doesn't look like what the model was made for
     │   └── WrongSourceError           an image for a model of series, or the reverse
     └── BackendError                   the inference engine can't run
 """
@@ -88,6 +98,24 @@ class WeightsMismatchError(ModelPackageError):
     """The weights are not those of the manifest's network."""
 
     code = "MODEL_WEIGHTS_MISMATCH"
+
+
+class GateMissingError(ModelPackageError):
+    """The file of the model's gate is not in the folder."""
+
+    code = "MODEL_GATE_MISSING"
+
+
+class GateDigestError(ModelPackageError):
+    """The gate is not the one the manifest was written for."""
+
+    code = "MODEL_GATE_DIGEST"
+
+
+class GateUnreadableError(ModelPackageError):
+    """The gate's file is not a complete safetensors file of a gate."""
+
+    code = "MODEL_GATE_UNREADABLE"
 
 
 class NetworkUnknownError(ModelPackageError):
@@ -156,10 +184,52 @@ class ImageTooLargeError(ImageError):
     code = "IMAGE_TOO_LARGE"
 
 
+class NotAVolumeError(ImageError):
+    """Slices or a file that make no even block of voxels."""
+
+    code = "NOT_A_VOLUME"
+
+
+class VolumeTooLargeError(ImageError):
+    """The volume has more voxels than can be handled."""
+
+    code = "VOLUME_TOO_LARGE"
+
+
 class WrongSourceError(ImageError):
     """An image for a model of series, or the other way round."""
 
     code = "WRONG_SOURCE"
+
+
+class QualityError(ImageError):
+    """The model's gate doesn't let the image through."""
+
+    code = "QUALITY"
+
+
+class EmptyImageError(QualityError):
+    """The image shows nothing."""
+
+    code = "QUALITY_EMPTY"
+
+
+class ClippedImageError(QualityError):
+    """More of the image is plain black or white than of any the model was made for."""
+
+    code = "QUALITY_CLIPPED"
+
+
+class BlurredImageError(QualityError):
+    """The image has less fine detail than those that the model was made for."""
+
+    code = "QUALITY_BLURRED"
+
+
+class UnknownKindError(QualityError):
+    """The image doesn't look like those that the model was made for."""
+
+    code = "OUT_OF_DISTRIBUTION"
 
 
 class BackendError(InferenceError):

@@ -29,7 +29,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from inference.display_values import color_values, frame_header, gray_values
+from inference.display_values import color_values, frame_header, gray_values, modality_values
 from inference.encoded_pixels import are_pixels_cut, is_header_cut
 from inference.errors import (
     ImageError,
@@ -43,9 +43,10 @@ from inference.errors import (
 from inference.pictures import SIGNATURES, read_picture
 from inference.source_image import SourceImage
 from inference.transfer_syntaxes import DECODABLE
+from ledger.domain import InstanceFacts
 from ledger.facts import PIXEL_KEYWORDS, read_facts
 
-__all__ = ["SourceImage", "read_image"]
+__all__ = ["SourceImage", "read_image", "read_slice"]
 
 MAX_FRAME_PIXELS = 250_000_000
 MAX_INFLATED_BYTES = 1 << 30
@@ -127,7 +128,44 @@ def _looks_like_dicom(start: bytes) -> bool:
     return False
 
 
+def read_slice(source: BinaryIO) -> tuple[NDArray[np.float32], Dataset]:
+    """Read one slice of a series: its values after Modality LUT (HU for CT), and its header.
+
+    Parameters
+    ----------
+    source
+        An open DICOM file that can seek, at its start.
+
+    Returns
+    -------
+    tuple
+        float32 [rows, columns], and the header without pixel data.
+
+    Raises
+    ------
+    ImageError
+        One of its kinds; nothing else escapes.
+    ledger.errors.UnreadableError
+        A DICOM object without the UIDs that identify it.
+    """
+    with warnings.catch_warnings(action="ignore"):
+        header, _facts, pixels = _decode(source)
+        with _decoding():
+            values = modality_values(pixels, frame_header(header))
+    if values.ndim != 2:
+        raise PixelsUnreadableError("A slice of a series must be grey; this one is in colour.")
+    return values, header
+
+
 def _read_dicom(file: BinaryIO) -> SourceImage:
+    header, facts, pixels = _decode(file)
+    with _decoding():
+        array = _display_values(pixels, frame_header(header))
+    return SourceImage.of(array, facts, header)
+
+
+def _decode(file: BinaryIO) -> tuple[Dataset, InstanceFacts, NDArray[Any]]:
+    """Return header, facts and the first frame's stored values."""
     header, has_pixels = _read_header(file)
     facts = replace(read_facts(header)[0], has_pixel_data=has_pixels)
     if not has_pixels:
@@ -143,8 +181,7 @@ def _read_dicom(file: BinaryIO) -> SourceImage:
         )
     with _decoding():
         pixels = _first_frame(file, syntax, facts.number_of_frames)
-        array = _display_values(pixels, frame_header(header))
-    return SourceImage.of(array, facts, header)
+    return header, facts, pixels
 
 
 def _read_header(file: BinaryIO) -> tuple[Dataset, bool]:
