@@ -110,12 +110,14 @@ def _about(manifest: Manifest, record: Mapping[str, Any], origin: Origin) -> dic
 
 def _figures(record: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
     figures = [figure_of(name, item) for name, item in record["metrics"].items()]
+    by_class = _table(record.get("per_class", {}))
+    of_classes = [figure for _, row in by_class["rows"] for figure in row]
     return {
         "figures": figures,
-        "per_class": _table(record.get("per_class", {})),
+        "per_class": by_class,
         "per_source": _table(record.get("per_source", {})),
         "matrices": list(_matrices(record.get("confusion_matrix"))),
-        "perfect": any(figure.is_perfect for figure in figures),
+        "perfect": any(figure.is_perfect for figure in (*figures, *of_classes)),
         "comparison": _comparison(record, recorded),
     }
 

@@ -119,7 +119,8 @@ def test_page_serves_any_kind_of_model(models_dir: Path, tmp_path: Path) -> None
 
 
 def test_page_says_what_perfect_figures_hide(models_dir: Path, tmp_path: Path) -> None:
-    perfect = {"metrics": {"recall": {"value": 1.0, "ci95": [1.0, 1.0]}}}
+    recall = {"recall": {"value": 1.0, "ci95": [1.0, 1.0]}}
+    perfect = {"metrics": {}, "per_class": {"spot": recall}}
     doubtful = {"metrics": {"recall": {"value": 1.0, "ci95": [0.9, 1.0]}}}
     assert "about 1 - 3/n" in page_of(models_dir, tmp_path, perfect)
     assert "about 1 - 3/n" not in page_of(models_dir, tmp_path, doubtful)
