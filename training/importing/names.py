@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 import torch
 
-from inference.manifest import Manifest
+from inference.manifest import InputSpec, Manifest, NetworkRef
+from inference.network_table import NETWORKS
+from inference.networks import build_network
 from training.importing.errors import WeightsDontFitError
 from training.importing.tensors import Tensors
 from training.importing.twins import TOLERANCE, TWINS, Twin, difference
 
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 _SHOWN = 3
+_HEAD = 4
+"""How many tensors a replaced last layer makes different: two less, two more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,8 @@ def fill_network(network: torch.nn.Module, manifest: Manifest, tensors: Tensors,
         if not apart <= TOLERANCE:
             raise WeightsDontFitError(
                 f"{file}: {manifest.network.name} as drafted answers otherwise than "
-                f"{naming.title} with these weights (by {apart:.2g}); check network.args, and "
-                "input.shape, which vgg16 needs at 224."
+                f"{naming.title} with these weights (by {apart:.2g}); check network.args and "
+                "input.shape (vgg16 needs 224 rows and columns)."
             )
     return naming.title
 
@@ -130,11 +134,29 @@ def _check_names(tensors: Tensors, naming: Naming, file: str, network: str) -> N
         for names, what in ((missing, "missing"), (surplus, "not part of it"))
         if names
     ]
-    if parts:
-        raise WeightsDontFitError(
-            f"{file} doesn't fit network {network}, by the names of {naming.title}: "
-            f"{' and '.join(parts)}."
-        )
+    if not parts:
+        return
+    named = f", named as in {naming.title}" if naming.twin is not None else ""
+    other = _looks_like(tensors, network)
+    hint = f"; it looks like {other}" if other is not None else ""
+    raise WeightsDontFitError(
+        f"{file} doesn't fit network {network}{named}: {' and '.join(parts)}{hint}."
+    )
+
+
+def _looks_like(tensors: Tensors, network: str) -> str | None:
+    """Return the other classifier whose tensors, the last layer's aside, have these names."""
+    for name, entry in NETWORKS.items():
+        if entry.kind != "classifier" or name == network:
+            continue
+        spec = InputSpec(shape=(3, 224, 224), color="rgb", resize="squash", mean=(0.0,), std=(1.0,))
+        with torch.device("meta"):
+            other = build_network(NetworkRef(name=name, channels=2), spec)
+        known = [set(_shapes(other))]
+        known += [set(_shapes(twin.skeleton(2, 3))) for twin in TWINS.get(name, ())]
+        if any(len(names ^ tensors.keys()) <= _HEAD for names in known):
+            return name
+    return None
 
 
 def _check_shapes(tensors: Tensors, naming: Naming, file: str, network: str) -> None:

@@ -91,6 +91,7 @@ def _import_tensors(request: ImportRequest, draft: Draft, progress: Progress) ->
             found = read_source(source, request.key)
     if manifest.network.name == ONNX:
         raise DraftError(f"{draft.file}: network onnx needs an .onnx file, not {source.name}.")
+    folder = target_folder(request.out, manifest.id)
     progress.say(f"Fitting {source.name} into {manifest.network.name}")
     network = _build(manifest, draft)
     if file.suffix == ".npz":
@@ -99,7 +100,6 @@ def _import_tensors(request: ImportRequest, draft: Draft, progress: Progress) ->
         names = fill_network(network, manifest, found.tensors, file.name)
     _try(network, manifest, draft)
     origin = Origin(source.name, sha256_of(file), names, found.key)
-    folder = target_folder(request.out, manifest.id)
     with written_at_once(folder) as hidden:
         weights = hidden / manifest.weights.file
         manifest = draft.manifest(manifest.network, save_weights(network, weights))

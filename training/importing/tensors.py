@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,14 +81,15 @@ def _read_torch(path: Path) -> object:
             f"{path.name} is a TorchScript program; save network.state_dict() instead."
         )
     try:
-        with torch.serialization.safe_globals(_NUMBERS):
+        with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        unsafe = re.search(r"GLOBAL ([\w.]+)", str(error))
+        unsafe = re.search(r"GLOBAL ([\w.]+)|Unsupported (operand|class)", str(error))
         if unsafe is None:
             raise _damaged(path) from error
+        what = f" ({unsafe[1]})" if unsafe[1] else ""
         raise UnsafeSourceError(
-            f"{path.name} holds Python objects ({unsafe[1]}) beside tensors and is not opened; "
+            f"{path.name} holds Python objects{what} beside tensors and is not opened; "
             "save network.state_dict() instead."
         ) from error
     except _DAMAGE as error:

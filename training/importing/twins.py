@@ -17,7 +17,7 @@ from inference.operators import ready_torchvision
 from training.importing.tensors import Tensors
 
 TOLERANCE = 1e-3
-"""Of the largest logit; seen: under 1e-5."""
+"""Of how much the answers vary between inputs; seen: 0, and 0.13 for other padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ TWINS: Mapping[str, tuple[Twin, ...]] = {
 def difference(
     network: torch.nn.Module, twin: torch.nn.Module, tensors: Tensors, shape: tuple[int, ...]
 ) -> float:
-    """Return how far apart the answers of two networks are, as a part of the largest logit.
+    """Return how far apart the answers of two networks are, as a part of how much they vary.
 
     Parameters
     ----------
@@ -118,8 +118,11 @@ def difference(
     """
     filled = {name: tensor.float() for name, tensor in tensors.items()}
     twin.load_state_dict(filled, strict=False, assign=True)
-    batch = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    batch = torch.stack([0.5 * noise[0], 2.0 * noise[1] - 1.0, noise[2].cumsum(-1) / 8.0])
     network.eval()
     with torch.inference_mode():
         ours, theirs = network(batch), twin(batch)
-    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1.0))
+    spread = (theirs.amax(0) - theirs.amin(0)).max()
+    least = 0.01 * theirs.abs().max()  # networks that hardly look: rounding is no difference
+    return float((ours - theirs).abs().max() / torch.maximum(spread, least))
