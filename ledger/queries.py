@@ -151,6 +151,8 @@ def _decision(session: Session, decision: Decision) -> dict[str, Any]:
             {
                 "sop_instance_uid": row.sop_instance_uid,
                 "findings": row.summary["findings"],
+                "boxes": row.summary["boxes"],
+                "segments": row.summary["segments"],
                 "seconds": row.seconds,
             }
             for row in predictions

@@ -1,4 +1,4 @@
-"""Analysis without a server: files in, findings, pictures and DICOM results out.
+"""Analysis without a server: files in, findings, pictures, masks and DICOM results out.
 
 The same reading, routing, inference and encoding as the service's stages, in memory.
 """
@@ -7,60 +7,33 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 from PIL import Image
 from pydicom import Dataset, dcmread
 
-from dicom_out.delivery import walk
-from dicom_out.model_result import ImageResult, ModelDescription
+from dicom_out.model_result import ImageResult, ModelDescription, ResultObject, VolumeResult
 from dicom_out.picture import picture_to_dicom
-from dicom_out.results import encode_results
-from inference.manifest import Manifest
+from dicom_out.results import encode_results, encode_volume
+from dicom_out.volume import volume_to_dicom
+from inference.errors import WrongSourceError
 from inference.model_server import ModelServer
 from inference.reading import read_image
 from inference.registry import ModelPackage, Registry
 from inference.routing import route
 from inference.source_image import SourceImage
-from ledger.domain import InstanceFacts, ModelIdentity, Prediction, Refusal, RoutingDecision
+from inference.volume import Volume, read_nifti, read_series, write_nifti
+from ledger.domain import ModelIdentity, Prediction, Refusal, RoutingDecision
 from ledger.errors import PacsightError
 from ledger.facts import read_facts
-
-
-@dataclass(frozen=True, slots=True)
-class LocalStudy:
-    """Files of one study, or one picture, or one file that can't be read.
-
-    Attributes
-    ----------
-    name
-        The file, or the folder that holds the study's files.
-    files
-        Where each image lies, by SOP Instance UID (``""`` for a picture).
-    refusal
-        Why the file can't be used; then there are no images.
-    """
-
-    name: str
-    study_instance_uid: str = ""
-    files: Mapping[str, Path] | None = None
-    facts: tuple[InstanceFacts, ...] = ()
-    refusal: Refusal | None = None
-
-    @property
-    def folder_name(self) -> str:
-        """A name of its own for what is written of it: many files are called ``0001.dcm``."""
-        key = self.study_instance_uid or str(Path(self.name).absolute())
-        return f"{Path(self.name).stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-
-    @property
-    def is_picture(self) -> bool:
-        """Whether it is a PNG or JPEG."""
-        return self.refusal is None and not self.study_instance_uid
+from pacsight.local_studies import LocalStudy, as_chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,53 +46,9 @@ class Analysis:
     predictions: tuple[Prediction, ...] = ()
     results: tuple[Path, ...] = ()
     heatmaps: tuple[Path, ...] = ()
+    masks: tuple[Path, ...] = ()
+    """One for each segment of each prediction, in order: PNG, or NIfTI for a series."""
     seconds: float = 0.0
-
-
-def collect_studies(paths: Sequence[Path]) -> list[LocalStudy]:
-    """Read every file below `paths` and put the images of one study together."""
-    studies: dict[str, list[tuple[Path, InstanceFacts]]] = {}
-    found: list[LocalStudy] = []
-    for path in walk(paths):
-        try:
-            facts = read_image(path).facts
-        except PacsightError as error:
-            found.append(LocalStudy(str(path), refusal=Refusal(error.code, str(error))))
-            continue
-        if facts.study_instance_uid:
-            studies.setdefault(facts.study_instance_uid, []).append((path, facts))
-        else:
-            found.append(LocalStudy(str(path), files={"": path}, facts=(facts,)))
-    return found + [_study(uid, images) for uid, images in studies.items()]
-
-
-def _study(uid: str, images: Sequence[tuple[Path, InstanceFacts]]) -> LocalStudy:
-    first = images[0][0]
-    return LocalStudy(
-        name=str(first if len(images) == 1 else first.parent),
-        study_instance_uid=uid,
-        files={facts.sop_instance_uid: path for path, facts in images},
-        facts=tuple(facts for _, facts in images),
-    )
-
-
-def as_chosen(study: LocalStudy, manifest: Manifest) -> LocalStudy:
-    """Return a picture as what the model expects, because somebody chose the model for it.
-
-    A PNG or JPEG says nothing of modality, body part or view; size and colour still count.
-    """
-    accepts = manifest.accepts[0]
-    facts = tuple(
-        replace(
-            item,
-            modality=accepts.modality[0],
-            sop_class_uid=next(iter(accepts.sop_class), ""),
-            body_part_examined=next(iter(accepts.body_part_examined), ""),
-            view_position=next(iter(accepts.view_position), ""),
-        )
-        for item in study.facts
-    )
-    return replace(study, facts=facts)
 
 
 def describe_model(package: ModelPackage) -> ModelDescription:
@@ -143,66 +72,135 @@ def analyze_study(
     out: Path,
     now: datetime,
 ) -> Iterator[Analysis]:
-    """Yield what each model says about a study; write heatmaps and DICOM results below `out`.
+    """Yield what each model says about a study; write pictures, masks and DICOM results into `out`.
 
     Parameters
     ----------
     chosen
-        Id of the only model to ask; a picture needs one, because it says nothing of its kind.
+        Id of the only model to ask; an upload needs one, because it says nothing of its kind.
     """
     if study.refusal is not None:
         yield Analysis(study, None, study.refusal)
         return
     packages = [item for item in registry.models if chosen in {None, item.identity.model_id}]
     for package in packages:
-        asked = as_chosen(study, package.manifest) if study.is_picture and chosen else study
+        asked = as_chosen(study, package.manifest) if study.is_upload and chosen else study
         (decision,) = route(asked.facts, [package.manifest])
         if decision.refusal is not None:
             yield Analysis(study, decision.model, decision.refusal)
             continue
+        folder = out / study.folder_name / package.identity.model_id
+        folder.mkdir(parents=True, exist_ok=True)
+        analyze = _analyze_series if package.manifest.input.unit == "series" else _analyze_images
         try:
-            yield _analyze(study, package, decision, models, out, now)
+            started = time.perf_counter()
+            found = analyze(study, package, decision, models, folder, now)
+            yield replace(found, seconds=time.perf_counter() - started)
         except PacsightError as error:
             yield Analysis(study, decision.model, Refusal(error.code, str(error)))
 
 
-def _analyze(
+def _analyze_images(
     study: LocalStudy,
     package: ModelPackage,
     decision: RoutingDecision,
     models: ModelServer,
-    out: Path,
+    folder: Path,
     now: datetime,
 ) -> Analysis:
-    started = time.perf_counter()
-    files = study.files or {}
-    folder = out / study.folder_name / package.identity.model_id
-    folder.mkdir(parents=True, exist_ok=True)
-    results, heatmaps, predictions = [], [], []
+    if study.is_nifti:
+        raise WrongSourceError(
+            f"Model {package.identity.model_id!r} takes single images; this is a volume."
+        )
+    results: list[ImageResult] = []
+    masks: list[Path] = []
     for uid in decision.sop_instance_uids:
-        image, header = _source(files[uid], folder, now)
+        image, header = _source((study.files or {})[uid], folder, now)
         prediction = models.predict(package.identity.model_id, image)
-        predictions.append(prediction)
         results.append(ImageResult(prediction, header, image.display))
-    written: list[Path] = []
+        for segment in prediction.segments:
+            masks.append(folder / f"mask-{len(masks) + 1}-{_file_name(segment.label)}.png")
+            Image.fromarray(segment.mask.astype(np.uint8) * 255).save(masks[-1])
     seed = f"{results[0].source.StudyInstanceUID}/{package.identity.digest}"
-    for item in encode_results(results, model=describe_model(package), seed=seed, now=now):
-        path = folder / f"{item.kind}-{len(written) + 1}.dcm"
-        path.write_bytes(item.data)
-        written.append(path)
-        if item.kind == "sc":
-            heatmaps.append(path.with_suffix(".png"))
-            pixels = dcmread(io.BytesIO(item.data)).pixel_array
-            Image.fromarray(pixels).save(heatmaps[-1])
-    return Analysis(
-        study,
-        decision.model,
-        None,
-        tuple(predictions),
-        tuple(written),
-        tuple(heatmaps),
-        time.perf_counter() - started,
+    objects = encode_results(results, model=describe_model(package), seed=seed, now=now)
+    predictions = tuple(result.prediction for result in results)
+    return _written(study, decision, predictions, masks, objects, folder)
+
+
+def _analyze_series(
+    study: LocalStudy,
+    package: ModelPackage,
+    decision: RoutingDecision,
+    models: ModelServer,
+    folder: Path,
+    now: datetime,
+) -> Analysis:
+    files = study.files or {}
+    if study.is_nifti:
+        volume = _nifti_as_series(files[""], folder, now)
+    elif study.is_upload:
+        raise WrongSourceError(
+            f"Model {package.identity.model_id!r} takes volumes; this is a single picture."
+        )
+    else:
+        volume = read_series(_opened(files[uid] for uid in decision.sop_instance_uids))
+    prediction = models.predict(package.identity.model_id, volume)
+    masks: list[Path] = []
+    for segment in prediction.segments:
+        masks.append(folder / f"mask-{len(masks) + 1}-{_file_name(segment.label)}.nii.gz")
+        write_nifti(masks[-1], segment.mask, volume.affine)
+    objects = encode_volume(
+        VolumeResult(prediction, volume.headers, volume.display),
+        model=describe_model(package),
+        seed=f"{volume.headers[0].StudyInstanceUID}/{package.identity.digest}",
+        now=now,
     )
+    return _written(study, decision, (prediction,), masks, objects, folder)
+
+
+def _written(
+    study: LocalStudy,
+    decision: RoutingDecision,
+    predictions: tuple[Prediction, ...],
+    masks: list[Path],
+    objects: Sequence[ResultObject],
+    folder: Path,
+) -> Analysis:
+    """Write the DICOM results, and each Secondary Capture as PNG too."""
+    written: list[Path] = []
+    pictures: list[Path] = []
+    for item in objects:
+        written.append(folder / f"{item.kind}-{len(written) + 1}.dcm")
+        written[-1].write_bytes(item.data)
+        if item.kind == "sc":
+            pictures.append(written[-1].with_suffix(".png"))
+            Image.fromarray(dcmread(io.BytesIO(item.data)).pixel_array).save(pictures[-1])
+    return Analysis(
+        study, decision.model, None, predictions, tuple(written), tuple(pictures), tuple(masks)
+    )
+
+
+def _opened(paths: Iterable[Path]) -> Iterator[BinaryIO]:
+    for path in paths:
+        with path.open("rb") as file:
+            yield file
+
+
+def _nifti_as_series(path: Path, folder: Path, now: datetime) -> Volume:
+    """Read a NIfTI volume and write it as DICOM slices, for the results to refer to."""
+    volume = read_nifti(path)
+    seed = hashlib.sha256(path.read_bytes()).hexdigest()
+    slices = volume_to_dicom(volume.array, volume.affine, seed=seed, now=now)
+    source = folder / "source"
+    source.mkdir(exist_ok=True)
+    for number, ds in enumerate(slices, 1):
+        ds.save_as(source / f"{number:04}.dcm", enforce_file_format=True)
+        del ds.PixelData
+    return replace(volume, headers=tuple(slices))
+
+
+def _file_name(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "segment"
 
 
 def _source(path: Path, folder: Path, now: datetime) -> tuple[SourceImage, Dataset]:

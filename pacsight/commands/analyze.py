@@ -1,4 +1,4 @@
-"""``pacsight analyze``: files in, findings, heatmaps and DICOM results out; no server needed."""
+"""``pacsight analyze``: files in; findings, pictures, masks and DICOM results out; no server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pacsight.commands.output import Json, print_json, print_table
-from pacsight.commands.studies import finding_text
+from pacsight.commands.studies import prediction_texts
 from pacsight.errors import NotFoundError
 from pacsight.settings import load_settings
 
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
 def analyze(
     paths: Annotated[
-        list[Path], typer.Argument(help="PNG, JPG, DICOM files or folders.", exists=True)
+        list[Path], typer.Argument(help="PNG, JPG, NIfTI, DICOM files or folders.", exists=True)
     ],
     model: Annotated[
-        str | None, typer.Option(help="Ask only this model; pictures (PNG, JPG) need one.")
+        str | None, typer.Option(help="Ask only this model; PNG, JPG and NIfTI need one.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for heatmaps and DICOM results.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for pictures, masks and DICOM results.")] = Path(
         "pacsight-results"
     ),
     json: Json = False,
 ) -> None:
-    """Analyse files and folders and write heatmaps and DICOM results. One JSON object a line."""
+    """Analyse files and folders; write pictures, masks, DICOM results. One JSON object a line."""
     from inference.model_server import ModelServer
     from inference.registry import scan_models
-    from pacsight.analysis import analyze_study, collect_studies
+    from pacsight.analysis import analyze_study
+    from pacsight.local_studies import collect_studies
 
     settings = load_settings()
     registry = scan_models(settings.models_dir)
@@ -65,6 +66,7 @@ def _row(analysis: Analysis) -> dict[str, Any]:
         for prediction in analysis.predictions
         for finding in prediction.findings
     ]
+    segments = [part for prediction in analysis.predictions for part in prediction.segments]
     refusal = analysis.refusal
     return {
         "input": analysis.study.name,
@@ -72,8 +74,27 @@ def _row(analysis: Analysis) -> dict[str, Any]:
         "version": analysis.model and analysis.model.version,
         "refused": refusal and {"code": refusal.code, "message": refusal.message},
         "findings": findings,
-        "boxes": [],
-        "segments": [],
+        "boxes": [
+            {
+                "label": box.label,
+                "score": box.score,
+                "x_min": box.x_min,
+                "y_min": box.y_min,
+                "x_max": box.x_max,
+                "y_max": box.y_max,
+            }
+            for prediction in analysis.predictions
+            for box in prediction.boxes
+        ],
+        "segments": [
+            {
+                "label": segment.label,
+                "voxels": int(segment.mask.sum()),
+                "volume_ml": segment.volume_ml,
+                "mask": str(path),
+            }
+            for segment, path in zip(segments, analysis.masks, strict=True)
+        ],
         "heatmap": str(analysis.heatmaps[0]) if analysis.heatmaps else None,
         "results": [str(path) for path in analysis.results],
         "seconds": round(analysis.seconds, 3),
@@ -86,6 +107,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
         if row["refused"]:
             said = f"not analysed because {row['refused']['code']}: {row['refused']['message']}"
         else:
-            said = "\n".join(finding_text(finding) for finding in row["findings"])
+            said = "\n".join(prediction_texts(row))
         table.append((row["input"], row["model"] or "", said, row["heatmap"] or ""))
-    print_table("Analysis", ("input", "model", "finding or reason", "heatmap"), table)
+    print_table("Analysis", ("input", "model", "finding or reason", "picture"), table)

@@ -13,7 +13,7 @@ from pacsight.settings import load_settings
 
 if TYPE_CHECKING:
     from inference.manifest import Manifest
-    from pacsight.analysis import LocalStudy
+    from pacsight.local_studies import LocalStudy
 
 
 def route(
@@ -24,7 +24,7 @@ def route(
 ) -> None:
     """Tell for each study which models apply, and why the others don't."""
     from inference.registry import scan_models
-    from pacsight.analysis import collect_studies
+    from pacsight.local_studies import collect_studies
 
     manifests = scan_models(load_settings().models_dir).manifests
     rows = [row for study in collect_studies(paths) for row in _rows(study, manifests)]

@@ -112,11 +112,29 @@ def decision_rows(decision: dict[str, Any]) -> list[list[str]]:
         for delivery in item["deliveries"]
     )
     rows = [
-        [model, "applied", finding_text(finding), results]
+        [model, "applied", text, results]
         for prediction in decision["predictions"]
-        for finding in prediction["findings"]
+        for text in prediction_texts(prediction)
     ]
     return rows or [[model, "applied", "", results]]
+
+
+def prediction_texts(prediction: dict[str, Any]) -> list[str]:
+    """Return everything that a model said about an image or a series in words."""
+    boxes = [f"{box['label']}: box, score {box['score']:.3f}" for box in prediction["boxes"]]
+    return [
+        *(finding_text(finding) for finding in prediction["findings"]),
+        *boxes,
+        *(_segment_text(segment) for segment in prediction["segments"]),
+    ]
+
+
+def _segment_text(segment: dict[str, Any]) -> str:
+    if not segment["voxels"]:
+        return f"{segment['label']}: not found"
+    volume = segment["volume_ml"]
+    size = f"{segment['voxels']} pixels" if volume is None else f"{volume:.1f} ml"
+    return f"{segment['label']}: outlined, {size}"
 
 
 def finding_text(finding: dict[str, Any]) -> str:

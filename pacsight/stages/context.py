@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -15,6 +16,7 @@ from inference.model_server import ModelServer
 from inference.reading import read_image
 from inference.registry import Registry
 from inference.source_image import SourceImage
+from inference.volume import Volume, read_series
 from ledger.database import reading
 from ledger.tables import Decision, Instance, ReceivedObject, Revision, Series, Study
 from pacsight.errors import DiskError, StageError
@@ -65,6 +67,12 @@ def accepted_decision(session: Session, decision_id: int) -> Decision:
     return decision
 
 
+def takes_series(context: StageContext, decision: Decision) -> bool:
+    """Tell whether the decision's model answers about a whole series at once."""
+    manifest = context.registry.get(decision.model_id).manifest
+    return manifest.input.unit == "series"
+
+
 def source_image(context: StageContext, revision_id: int, sop_instance_uid: str) -> SourceImage:
     """Read the pixels of the version of a SOP Instance that a revision analyses.
 
@@ -75,16 +83,45 @@ def source_image(context: StageContext, revision_id: int, sop_instance_uid: str)
     scp.errors.SpoolError, inference.errors.InferenceError
         The object can't be read.
     """
-    with reading(context.database) as session:
-        for instance in instances_of(session, revision_id):
-            if instance.sop_instance_uid == sop_instance_uid:
-                stored = session.get_one(ReceivedObject, instance.received_object_id)
-                break
-        else:
-            raise StageError("The instance is not part of this revision; replay the study.")
+    (stored,) = _stored_objects(context, revision_id, (sop_instance_uid,))
     spool = context.settings.spool_dir
     with open_object(spool, stored.segment, stored.offset, stored.size) as file:
         return read_image(file)
+
+
+def source_volume(
+    context: StageContext, revision_id: int, sop_instance_uids: Sequence[str]
+) -> Volume:
+    """Read the slices of a series, in the versions that a revision analyses.
+
+    Raises
+    ------
+    StageError
+        The revision lacks one of the instances.
+    scp.errors.SpoolError, inference.errors.InferenceError
+        A slice can't be read, or they make no volume.
+    """
+    spool = context.settings.spool_dir
+
+    def slices() -> Iterator[BinaryIO]:
+        for stored in _stored_objects(context, revision_id, sop_instance_uids):
+            with open_object(spool, stored.segment, stored.offset, stored.size) as file:
+                yield file
+
+    return read_series(slices())
+
+
+def _stored_objects(
+    context: StageContext, revision_id: int, sop_instance_uids: Sequence[str]
+) -> list[ReceivedObject]:
+    with reading(context.database) as session:
+        held = {one.sop_instance_uid: one for one in instances_of(session, revision_id)}
+        if set(sop_instance_uids) - held.keys():
+            raise StageError("The instance is not part of this revision; replay the study.")
+        return [
+            session.get_one(ReceivedObject, held[uid].received_object_id)
+            for uid in sop_instance_uids
+        ]
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_out.model_result import ImageResult, ResultObject
-from dicom_out.results import encode_results
+from dicom_out.model_result import ImageResult, ResultObject, VolumeResult
+from dicom_out.results import encode_results, encode_volume
 from inference.registry import ModelPackage, Registry
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState
@@ -23,7 +23,9 @@ from pacsight.stages.context import (
     StageContext,
     accepted_decision,
     source_image,
+    source_volume,
     study_of,
+    takes_series,
     write_durably,
 )
 from pacsight.stages.predict import load_prediction
@@ -45,14 +47,15 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
         ).all()
         if _is_encoded(session, decision.id):
             return []
-    results = [_image_result(context, work, row) for row in predictions]
     model = describe_model(_package(context.registry, decision))
-    objects = encode_results(
-        results,
-        model=model,
-        seed=f"{study_uid}/{number}/{decision.model_id}/{decision.model_digest}",
-        now=datetime.fromtimestamp(context.clock()).astimezone(),
-    )
+    seed = f"{study_uid}/{number}/{decision.model_id}/{decision.model_digest}"
+    now = datetime.fromtimestamp(context.clock()).astimezone()
+    if takes_series(context, decision):
+        volume = _volume_result(context, work, predictions[0])
+        objects = encode_volume(volume, model=model, seed=seed, now=now)
+    else:
+        results = [_image_result(context, work, row) for row in predictions]
+        objects = encode_results(results, model=model, seed=seed, now=now)
     paths = [_write(context.settings.data_dir, decision.id, item) for item in objects]
     with transaction(context.database) as session:
         if not _is_encoded(session, decision.id):
@@ -97,6 +100,12 @@ def _image_result(context: StageContext, work: Work, row: PredictionRow) -> Imag
         source=image.dataset,
         display=image.display,
     )
+
+
+def _volume_result(context: StageContext, work: Work, row: PredictionRow) -> VolumeResult:
+    prediction = load_prediction(row, context.settings.data_dir)
+    volume = source_volume(context, work.revision_id, prediction.sop_instance_uids)
+    return VolumeResult(prediction=prediction, sources=volume.headers, display=volume.display)
 
 
 def _write(data_dir: Path, decision_id: int, item: ResultObject) -> Path:

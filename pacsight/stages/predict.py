@@ -1,4 +1,4 @@
-"""Pixels to predictions: findings into the ledger, heatmaps into artifact files."""
+"""Pixels to predictions: findings into the ledger, heatmaps and masks into files."""
 
 from __future__ import annotations
 
@@ -11,22 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select
 
 from inference.errors import InferenceError
+from inference.source_image import SourceImage
+from inference.volume import Volume
 from ledger.database import reading, transaction
-from ledger.domain import Code, Finding, Heatmap, ModelIdentity, Prediction
+from ledger.domain import Box, Code, Finding, Heatmap, ModelIdentity, Prediction, Segment
 from ledger.events import record
 from ledger.tables import Decision, PredictionRow
 from pacsight.errors import StageError
-from pacsight.stages.context import StageContext, accepted_decision, source_image, write_durably
+from pacsight.stages.context import (
+    StageContext,
+    accepted_decision,
+    source_image,
+    source_volume,
+    takes_series,
+    write_durably,
+)
 from pacsight.work import Stage, Work, job_queued
 
 ARTIFACTS = "artifacts"
 
 
 def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
-    """Analyse every image that the decision names; return the encoding of what came out.
+    """Analyse every image, or the series, that the decision names; return what encodes it.
 
     An image that can't be read is journalled with its code and the others go on.
 
@@ -45,11 +55,12 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
             )
         )
     first_error: InferenceError | None = None
-    for uid in decision.sop_instance_uids:
+    for uids in _sources(context, decision):
+        uid = uids[0]
         if uid in done:
             continue
         try:
-            _predict_image(context, work, decision, uid)
+            _predict_source(context, work, decision, uids)
             done.add(uid)
         except InferenceError as error:
             first_error = first_error or error
@@ -62,10 +73,24 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
     return [unit]
 
 
-def _predict_image(context: StageContext, work: Work, decision: Decision, uid: str) -> None:
+def _sources(context: StageContext, decision: Decision) -> list[tuple[str, ...]]:
+    """Return what the model is asked about: each image, or all slices at once."""
+    if takes_series(context, decision):
+        return [tuple(decision.sop_instance_uids)]
+    return [(uid,) for uid in decision.sop_instance_uids]
+
+
+def _predict_source(
+    context: StageContext, work: Work, decision: Decision, uids: tuple[str, ...]
+) -> None:
     started = time.perf_counter()
-    image = source_image(context, work.revision_id, uid)
-    prediction = context.models.predict(decision.model_id, image)
+    source: SourceImage | Volume
+    if takes_series(context, decision):
+        source = source_volume(context, work.revision_id, uids)
+    else:
+        source = source_image(context, work.revision_id, uids[0])
+    prediction = context.models.predict(decision.model_id, source)
+    uid = uids[0]
     # The UID comes from outside: its digest makes a safe file name.
     name = hashlib.sha256(uid.encode()).hexdigest()[:24]
     artifact = Path(ARTIFACTS) / str(decision.id) / f"{name}.npz"
@@ -97,7 +122,11 @@ def _journal_unreadable(context: StageContext, uid: str, error: InferenceError) 
 
 def _pack(prediction: Prediction) -> bytes:
     packed = io.BytesIO()
-    arrays = {} if prediction.heatmap is None else {"heatmap": prediction.heatmap.array}
+    arrays: dict[str, NDArray[Any]] = {
+        f"mask{number}": segment.mask for number, segment in enumerate(prediction.segments)
+    }
+    if prediction.heatmap is not None:
+        arrays["heatmap"] = prediction.heatmap.array
     np.savez_compressed(packed, allow_pickle=False, **arrays)
     return packed.getvalue()
 
@@ -108,6 +137,17 @@ def _summary(prediction: Prediction) -> dict[str, Any]:
         "model": asdict(prediction.model),
         "findings": [asdict(finding) for finding in prediction.findings],
         "heatmap": heatmap and {"label": heatmap.label, "layer": heatmap.layer},
+        "boxes": [asdict(box) for box in prediction.boxes],
+        "segments": [
+            {
+                "label": segment.label,
+                "concept": asdict(segment.concept),
+                "volume_ml": segment.volume_ml,
+                "voxels": int(segment.mask.sum()),
+            }
+            for segment in prediction.segments
+        ],
+        "sop_instance_uids": list(prediction.sop_instance_uids),
     }
 
 
@@ -117,23 +157,28 @@ def load_prediction(row: PredictionRow, data_dir: Path) -> Prediction:
     Raises
     ------
     StageError
-        The heatmap's file is gone or damaged.
+        The file of the arrays is gone or damaged.
     """
-    findings = tuple(
-        Finding(**{**finding, "concept": Code(**finding["concept"])})
-        for finding in row.summary["findings"]
-    )
-    heatmap = None
-    if row.summary["heatmap"] is not None:
-        try:
-            with np.load(data_dir / row.artifact, allow_pickle=False) as arrays:
-                heatmap = Heatmap(array=arrays["heatmap"], **row.summary["heatmap"])
-        except (OSError, ValueError, KeyError) as error:
-            raise StageError("The stored heatmap can't be read; replay the study.") from error
+    summary = row.summary
+    heatmap, segments = None, []
+    try:
+        with np.load(data_dir / row.artifact, allow_pickle=False) as arrays:
+            if summary["heatmap"] is not None:
+                heatmap = Heatmap(array=arrays["heatmap"], **summary["heatmap"])
+            for number, item in enumerate(summary["segments"]):
+                mask, concept = arrays[f"mask{number}"], Code(**item["concept"])
+                segments.append(Segment(item["label"], concept, mask, item["volume_ml"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise StageError("The stored prediction can't be read; replay the study.") from error
     return Prediction(
-        model=ModelIdentity(**row.summary["model"]),
-        sop_instance_uids=(row.sop_instance_uid,),
-        findings=findings,
+        model=ModelIdentity(**summary["model"]),
+        sop_instance_uids=tuple(summary["sop_instance_uids"]),
+        findings=tuple(
+            Finding(**{**finding, "concept": Code(**finding["concept"])})
+            for finding in summary["findings"]
+        ),
         heatmap=heatmap,
         seconds=row.seconds,
+        boxes=tuple(Box(**{**box, "concept": Code(**box["concept"])}) for box in summary["boxes"]),
+        segments=tuple(segments),
     )

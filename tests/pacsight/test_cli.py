@@ -132,7 +132,8 @@ def test_route_explains_every_answer(run: Run, tmp_path: Path) -> None:
 def test_analyze_gives_findings_heatmap_and_dicom_results(run: Run, tmp_path: Path) -> None:
     source = chest_radiograph(1, consolidation=True)
     source.save_as(tmp_path / "dx.dcm")
-    done = run("analyze", tmp_path / "dx.dcm", "--out", tmp_path / "out", "--json")
+    model = ("--model", "cxr-pneumonia")
+    done = run("analyze", tmp_path / "dx.dcm", *model, "--out", tmp_path / "out", "--json")
     row = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
     assert set(row) == {
