@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 
 from pacsight.commands.output import print_table
-from pacsight.commands.studies import finding_text
+from pacsight.commands.studies import finding_text, prediction_texts
 from pacsight.settings import load_settings
 
 if TYPE_CHECKING:
@@ -66,29 +67,38 @@ def _rows(outcome: StudyOutcome) -> list[list[str]]:
     revision = report["revisions"][-1]
     study = f"{'/'.join(report['modalities'])} …{report['study_instance_uid'][-8:]}"
     because = revision["complete_because"]["code"]
-    rows = []
-    for decision in revision["decisions"]:
-        model = f"{decision['model']} {decision['version']}"
-        if decision["refused"]:
-            reason = f"not analysed because {decision['refused']['code']}"
-            rows.append([study, because, model, reason, "", ""])
-            continue
-        findings = [
-            finding_text(finding)
-            for prediction in decision["predictions"]
-            for finding in prediction["findings"]
-        ]
-        done = [item for item in decision["results"] if _delivered_at(item)]
-        kinds = " + ".join(item["kind"].upper() for item in done)
-        last = max((_delivered_at(item) for item in done), default=0.0)
-        seconds = f"{last - report['last_received_at']:.1f}" if done else ""
-        rows.append([study, because, model, "\n".join(findings), kinds, seconds])
-    if not revision["decisions"]:
-        rows.append([study, because, "", "not analysed because no model is installed", "", ""])
+    applied = [decision for decision in revision["decisions"] if not decision["refused"]]
+    rows = [[study, because, *_answer(decision, report)] for decision in applied]
+    if not applied:
+        codes = Counter(decision["refused"]["code"] for decision in revision["decisions"])
+        reasons = ", ".join(f"{code} ({count})" for code, count in codes.most_common())
+        refused = f"not analysed because no model applies: {reasons or 'none is installed'}"
+        rows.append([study, because, "", refused, "", ""])
     for failure in revision["failures"]:
         reason = f"not analysed because {failure['code']}: {failure['message']}"
         rows.append([study, because, failure["job"], reason, "", ""])
     return rows
+
+
+def _answer(decision: dict[str, Any], report: dict[str, Any]) -> list[str]:
+    """Return model, findings (of several images the most probable), objects, and seconds."""
+    best: dict[str, dict[str, Any]] = {}
+    for prediction in decision["predictions"]:
+        for finding in prediction["findings"]:
+            known = best.setdefault(finding["label"], finding)
+            if finding["probability"] > known["probability"]:
+                best[finding["label"]] = finding
+    said = [finding_text(finding) for finding in best.values()]
+    said += [
+        text
+        for prediction in decision["predictions"]
+        for text in prediction_texts({**prediction, "findings": []})
+    ]
+    done = [item for item in decision["results"] if _delivered_at(item)]
+    kinds = " + ".join(dict.fromkeys(item["kind"].upper() for item in done))
+    last = max((_delivered_at(item) for item in done), default=0.0)
+    seconds = f"{last - report['last_received_at']:.1f}" if done else ""
+    return [f"{decision['model']} {decision['version']}", "\n".join(said), kinds, seconds]
 
 
 def _delivered_at(item: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pacsight.demonstration import demonstrate, fresh_folder
 from pacsight.errors import OperationError
 from pacsight.samples import chest_radiograph
 from pacsight.stand_in_pacs import start_receiver
-from tests.service import REPOSITORY
+from tests.service import REPOSITORY, one_model
 
 
 def test_demo_prints_one_table_and_leaves_results_and_pictures(tmp_path: Path) -> None:
@@ -24,13 +25,14 @@ def test_demo_prints_one_table_and_leaves_results_and_pictures(tmp_path: Path) -
     done = subprocess.run(
         [program, "demo", "--out", str(tmp_path / "demo")],
         cwd=REPOSITORY,
+        env={**os.environ, "PACSIGHT_MODELS_DIR": str(one_model())},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Pneumonia: ") == 3
-    assert "not analysed because MODALITY_NOT_ACCEPTED" in done.stdout
+    assert "not analysed because no model applies: MODALITY_NOT_ACCEPTED (1)" in done.stdout
     assert done.stdout.count("SR + SC") == 3
     assert len(list((tmp_path / "demo" / "results").glob("*.dcm"))) == 6
     for picture in (tmp_path / "demo" / "pictures").iterdir():
@@ -50,9 +52,7 @@ def test_own_folder_without_orthanc_shows_what_was_quarantined(
     (own / "cut.dcm").write_bytes(data[: len(data) // 2])
     (own / "notes.txt").write_text("a stray file")
     said: list[str] = []
-    outcomes = demonstrate(
-        [own], fresh_folder(tmp_path / "out"), REPOSITORY / "checkpoints", said.append
-    )
+    outcomes = demonstrate([own], fresh_folder(tmp_path / "out"), one_model(), said.append)
     assert "own" in said[0]
     (study,) = outcomes.studies
     assert study.is_well

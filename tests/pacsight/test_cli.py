@@ -18,10 +18,10 @@ from ledger.domain import DeliveryState
 from ledger.tables import Delivery
 from pacsight.samples import chest_radiograph, ct_series
 from pacsight.settings import Settings, load_settings, open_ledger
-from tests.service import CONVERTED, REPOSITORY
+from tests.service import CONVERTED, REPOSITORY, one_model
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-MODELS = REPOSITORY / "checkpoints"
+MODELS = one_model()
 
 
 @pytest.fixture
