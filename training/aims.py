@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from training.figures import number, title_of
+
 _MAIN = {"classification": "auc", "segmentation": "dice", "detection": "mean_iou"}
 
 
@@ -35,3 +37,24 @@ def aims_of(model_id: str, pipeline: str) -> tuple[Aim, ...]:
     if model_id not in known:
         return (Aim(_MAIN[pipeline]),)
     return tuple(Aim(**values) for values in known[model_id])
+
+
+def comparison_of(model_id: str, pipeline: str, metrics: Mapping[str, Any]) -> str:
+    """Return sentences that hold `metrics` against aims and papers; empty where there are none."""
+    aims = [aim for aim in aims_of(model_id, pipeline) if aim.metric in metrics]
+    sentences = []
+    for aim in aims:
+        missed = aim.missed_by(metrics)
+        if missed is not None:
+            end = f"missed by {missed:.3f}" if missed else "reached"
+            sentences.append(f"The aim was {_called(aim)} {number(aim.aim)}: {end}.")
+    papers = [f"{_called(aim)} {number(aim.paper)}" for aim in aims if aim.paper is not None]
+    if papers:
+        shown = " and ".join(papers)
+        sentences.append(f"The paper of this task reports {shown}, on other pictures.")
+    return " ".join(sentences)
+
+
+def _called(aim: Aim) -> str:
+    title = title_of(aim.metric)
+    return title if title[1:2].isupper() or title == "F1" else title.lower()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.manifest import Manifest
+from training.aims import comparison_of
 from training.recipe import Recipe
 from training.verify import CARD_NAME
 
@@ -29,6 +30,7 @@ def write_card(folder: Path, manifest: Manifest, recipe: Recipe, record: Mapping
         f"**{manifest.research_statement}.** {manifest.intended_use}.",
         _what(manifest, recipe, size),
         _figures(record),
+        comparison_of(manifest.id, manifest.pipeline, record["metrics"]),
         "![ROC, precision and recall, calibration, confusion matrix](curves.png)",
         _threshold(recipe, record),
         "## Data",
@@ -38,7 +40,8 @@ def write_card(folder: Path, manifest: Manifest, recipe: Recipe, record: Mapping
         "\n".join(f"- {limit}" for limit in recipe.report.card.limits),
         _training(recipe, record),
     ]
-    (folder / CARD_NAME).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    text = "\n\n".join(part for part in parts if part)
+    (folder / CARD_NAME).write_text(text + "\n", encoding="utf-8")
 
 
 def _what(manifest: Manifest, recipe: Recipe, size: float) -> str:

@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from inference.manifest import Manifest
 from inference.registry import ModelPackage
 from inference.weights import sha256_of
+from training.aims import comparison_of
 from training.data import LABELS_NAME
 from training.errors import PageError
 from training.figures import Figure, figure_of, title_of
@@ -52,15 +53,17 @@ def write_page(
         The file can't be written.
     """
     recorded = recorded_figures(package.folder)
+    manifest = package.manifest
     text = (
         _environment()
         .get_template("evaluation.html.jinja")
         .render(
-            **_about(package.manifest, evaluation.record, origin),
+            **_about(manifest, evaluation.record, origin),
             **_figures(evaluation.record, recorded),
+            aim=comparison_of(manifest.id, manifest.pipeline, evaluation.record["metrics"]),
             curves=_curves(evaluation, recorded),
             also=list(_also(evaluation.record, recorded)),
-            facts=list(_facts(package.manifest)),
+            facts=list(_facts(manifest)),
             data=recipe.report.card.data,
             limits=recipe.report.card.limits,
             provenance=list(_provenance(package, recorded, origin)),

@@ -11,7 +11,7 @@ import yaml
 
 from inference.registry import scan_models
 from tests.training.conftest import Cli
-from training.aims import Aim, aims_of
+from training.aims import Aim, aims_of, comparison_of
 from training.scoreboard import scoreboard_text
 from training.speed import Speed, read_speed, write_speed
 
@@ -146,3 +146,16 @@ def test_empty_folder_has_nothing_to_measure(cli: Cli, tmp_path: Path) -> None:
 def test_distance_to_the_aim(value: float | None, missed: float | None) -> None:
     assert Aim("auc", aim=0.9).missed_by({"auc": {"value": value}}) == missed
     assert Aim("auc").missed_by({"auc": {"value": value}}) is None
+
+
+def test_card_and_page_hold_figures_against_aim_and_paper() -> None:
+    metrics = {"accuracy": {"value": 0.9}, "auc": {"value": 0.95}}
+    assert comparison_of("cxr-pneumonia", "classification", metrics) == (
+        "The aim was accuracy 0.920: missed by 0.020. "
+        "The paper of this task reports accuracy 0.867 and AUC 0.941, on other pictures."
+    )
+    reached = {"dice": {"value": 0.9}}
+    assert comparison_of("left-atrium", "segmentation", reached) == (
+        "The aim was dice 0.880: reached."
+    )
+    assert comparison_of("spots", "classification", metrics) == ""
