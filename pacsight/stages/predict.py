@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from inference.errors import InferenceError
+from inference.errors import InferenceError, QualityError
 from inference.source_image import SourceImage
 from inference.volume import Volume
 from ledger.database import reading, transaction
@@ -38,12 +38,13 @@ ARTIFACTS = "artifacts"
 def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
     """Analyse every image, or the series, that the decision names; return what encodes it.
 
-    An image that can't be read is journalled with its code and the others go on.
+    An image that can't be read, or that the model's gate refuses, is journalled with its code and
+    the others go on. If the gate refuses all, the decision becomes a refusal.
 
     Raises
     ------
     InferenceError
-        No image could be analysed; the first one's reason.
+        No image could be read; the first one's reason.
     """
     with reading(context.database) as session:
         decision = accepted_decision(session, work.decision_id)
@@ -65,6 +66,9 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
         except InferenceError as error:
             first_error = first_error or error
             _journal_unreadable(context, uid, error)
+    if not done and isinstance(first_error, QualityError):
+        _refuse(context, decision, first_error)
+        return []
     if not done and first_error is not None:
         raise first_error
     unit = Work(Stage.ENCODE, work.revision_id, decision_id=work.decision_id)
@@ -106,6 +110,13 @@ def _predict_source(
                 created_at=context.clock(),
             )
         )
+
+
+def _refuse(context: StageContext, decision: Decision, error: QualityError) -> None:
+    """Turn an accepted decision into a refusal."""
+    with transaction(context.database) as session:
+        row = session.get_one(Decision, decision.id)
+        row.is_accepted, row.code, row.message = False, error.code, str(error)
 
 
 def _journal_unreadable(context: StageContext, uid: str, error: InferenceError) -> None:
