@@ -187,6 +187,8 @@ class Output(ManifestPart):
     threshold: Fraction
     concept: Concept
 
+    keep: Literal["all", "largest"] = "all"
+    """Of a mask: ``largest`` keeps only its largest connected part."""
 
 class Manifest(ManifestPart):
     """A whole ``manifest.yaml``."""

@@ -72,6 +72,19 @@ NETWORKS: Mapping[str, NetworkEntry] = {
         "mobilenetv2", "tower", "score", kind="detector", arguments={"padding": _PADDING}
     ),
     "pvt-v2-b0-detector": NetworkEntry("pvt-v2-b0", "tower", "score", kind="detector"),
+    "unet-2d": NetworkEntry(
+        "unet-2d", minimum_side=32, kind="segmenter", numbers={"features": (1, 512)}
+    ),
+    "unet-3d": NetworkEntry(
+        "unet-3d",
+        minimum_side=16,
+        kind="segmenter",
+        numbers={"channels": (1, 512), "blocks": (0, 4)},
+    ),
+    "mobilenetv2-unet": NetworkEntry(
+        "mobilenetv2-unet", kind="segmenter", arguments={"padding": _PADDING}
+    ),
+    "segformer-b0": NetworkEntry("segformer-b0", kind="segmenter"),
     "wnet": NetworkEntry("wnet", kind="segmenter"),
     # MONAI's networks as others have trained them: see docs/importing.md
     "monai-unet": NetworkEntry(

@@ -22,7 +22,9 @@ def build_augment(spec: AugmentSpec, height: int, width: int, seed: int) -> Augm
     One seed gives one sequence of changes.
     """
     set_track_meta(False)  # canvases have no affine
-    chain = transforms.Compose([*_geometry(spec, height, width), *_intensity(spec, height, width)])
+    chain = transforms.Compose(
+        [*_geometry(spec, height, width), *intensity_changes(spec, height, width)]
+    )
     chain.set_random_state(seed)
 
     def augment(canvas: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,7 +58,8 @@ def _geometry(spec: AugmentSpec, height: int, width: int) -> list[transforms.Tra
     return chain
 
 
-def _intensity(spec: AugmentSpec, height: int, width: int) -> list[transforms.Transform]:
+def intensity_changes(spec: AugmentSpec, height: int, width: int) -> list[transforms.Transform]:
+    """Return random changes of grey values or colours, for pictures and volumes."""
     chain: list[transforms.Transform] = []
     if spec.gamma:
         gamma = (1.0 - spec.gamma, 1.0 / (1.0 - spec.gamma))

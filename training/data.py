@@ -92,13 +92,27 @@ def load_samples(folder: Path, spec: DataSpec, seed: int) -> tuple[Sample, ...]:
         _sample(pictures, LABELS_NAME, row, line, spec, names)
         for line, row in enumerate(rows, start=2)
     )
+    samples = split_samples(samples, spec, seed, has_splits="split" in rows[0])
+    check_groups(samples)
+    return samples
+
+
+def split_samples(
+    samples: tuple[Sample, ...], spec: DataSpec, seed: int, *, has_splits: bool
+) -> tuple[Sample, ...]:
+    """Split off test and validation samples where the data folder doesn't say which they are.
+
+    Raises
+    ------
+    SplitError
+        There are too few.
+    """
     share = spec.validation_share
-    if "split" not in rows[0]:
+    if not has_splits:
         samples = _split_off(samples, "test", spec.test_share, seed)
         share /= 1.0 - spec.test_share  # of what is left, so that it is the share of all
     if not any(sample.split == "val" for sample in samples):
         samples = _split_off(samples, "val", share, seed)
-    _check_groups(samples)
     return samples
 
 
@@ -120,7 +134,7 @@ def with_added(samples: tuple[Sample, ...], folder: Path, spec: DataSpec) -> tup
     """
     added = [sample for also in spec.also for sample in _added(folder, also, spec)]
     together = (*samples, *added)
-    _check_groups(together)
+    check_groups(together)
     return together
 
 
@@ -300,7 +314,14 @@ def _split_off(
     )
 
 
-def _check_groups(samples: Iterable[Sample]) -> None:
+def check_groups(samples: Iterable[Sample]) -> None:
+    """Refuse samples of one group in several splits.
+
+    Raises
+    ------
+    GroupSplitError
+        There are such; the sentence names the group.
+    """
     split_of: dict[str, str] = {}
     for sample in samples:
         known = split_of.setdefault(sample.group, sample.split)

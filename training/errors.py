@@ -9,6 +9,8 @@
         │   ├── LabelsError          labels.csv is missing, unreadable or lacks a column
         │   ├── PictureMissingError  labels.csv names a file that isn't there
         │   ├── PictureError         a picture can't be read
+        │   ├── BoxesError           a box is no box, outside its picture or missing
+        │   ├── MaskError            a mask of another size or place than its picture
         │   ├── UnknownClassError    a label is not one of the recipe's classes
         │   ├── OneClassError        a split lacks a class
         │   ├── GroupSplitError      pictures of one group are in several splits
@@ -63,6 +65,18 @@ class PictureError(DataError):
 
 
 class UnknownClassError(DataError):
+class BoxesError(DataError):
+    """A box is not four numbers in order, lies outside its picture, or is missing."""
+
+    code = "DATA_BOXES"
+
+
+class MaskError(DataError):
+    """A mask has another size than its picture or volume, or lies elsewhere."""
+
+    code = "DATA_MASK"
+
+
     """A label is not one of the recipe's classes."""
 
     code = "DATA_CLASS_UNKNOWN"

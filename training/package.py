@@ -100,6 +100,7 @@ def write_model(
                 channel=channel,
                 threshold=thresholds[name],
                 concept=report.outputs[name].concept,
+                keep=report.outputs[name].keep,
             )
             for channel, name in enumerate(recipe.reported_classes, recipe.first_channel)
         ),

@@ -116,6 +116,12 @@ class LossSpec(RecipePart):
     """Cross-entropy (binary for two classes)."""
 
     label_smoothing: Share = 0.0
+    patch: tuple[Annotated[int, Field(ge=8)], ...] = ()
+    """Of masks: sides of what is learnt from at a time; empty: those of the network's input."""
+    elastic_px: float = Field(default=0.0, ge=0.0)
+    """Of masks: largest bend of pictures, in pixels."""
+    patches: int = Field(default=1, ge=1)
+    """Of masks: how often each picture or volume is drawn in an epoch."""
     balance: bool = True
     """Weigh classes as if they were equally frequent."""
     ordinal: float = Field(default=0.0, ge=0.0)
@@ -165,6 +171,8 @@ class CardSpec(RecipePart):
 
 class ReportSpec(RecipePart):
     """Fields of the manifest that training doesn't find out."""
+    keep: Literal["all", "largest"] = "all"
+    """Of masks: ``largest`` keeps only the largest connected part."""
 
     intended_use: str
     research_statement: str = "For research use only; not a medical device"

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 
 from inference.weights import sha256_of
 from training.errors import StartWeightsError
+from training.importing.errors import SourceError
+from training.importing.tensors import read_source
 
 
 def load_start_weights(network: torch.nn.Module, path: Path, expected_sha256: str = "") -> None:
@@ -34,6 +36,69 @@ def load_start_weights(network: torch.nn.Module, path: Path, expected_sha256: st
     StartWeightsError
         The file is missing, another one, unreadable, or doesn't fit.
     """
+    _check_file(path, expected_sha256)
+    if path.suffix == ".npz":
+        _load_folded(network, path)
+    elif path.suffix == ".safetensors":
+        _load_named(network, path)
+    else:
+        raise StartWeightsError(f"{path.name}: start weights are .npz or .safetensors files.")
+
+
+def load_whole_network(network: torch.nn.Module, path: Path, expected_sha256: str = "") -> None:
+    """Fill `network`, its last layer too, from a file of exactly its tensors.
+
+    Parameters
+    ----------
+    network
+        Any module.
+    path
+        ``.safetensors``, or a file of PyTorch, of which tensors are read and nothing else.
+    expected_sha256
+        Digest that the file must have, if not empty.
+
+    Raises
+    ------
+    StartWeightsError
+        The file is missing, another one, unreadable, or doesn't fit.
+    """
+    _check_file(path, expected_sha256)
+    try:
+        tensors = read_source(path).tensors
+    except SourceError as error:
+        raise StartWeightsError(f"The start weights can't be used: {error}") from error
+    own = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    for name in sorted(own.keys() | tensors.keys()):
+        if name not in own or name not in tensors or tensors[name].shape != own[name].shape:
+            raise StartWeightsError(f"{path.name} doesn't fit the network: see {name}.")
+    network.load_state_dict(tensors, strict=False)
+
+
+def load_encoder(network: torch.nn.Module, path: Path, expected_sha256: str = "") -> None:
+    """Fill the way down of a ``mobilenetv2-unet`` from a classifier's start weights.
+
+    Raises
+    ------
+    StartWeightsError
+        As :func:`load_start_weights`, or the network has no such way down.
+    """
+    import timm  # it needs what building the network has made ready
+
+    encoder = getattr(getattr(network, "encoder", None), "model", None)
+    if not isinstance(encoder, torch.nn.Module):
+        raise StartWeightsError(f"{path.name} is for MobileNetV2; the network has none in it.")
+    stem = encoder.get_parameter("conv_stem.weight")
+    whole = timm.create_model("mobilenetv2_100", num_classes=1, in_chans=stem.shape[1])
+    load_start_weights(whole, path, expected_sha256)
+    tensors = whole.state_dict()
+    encoder.load_state_dict({name: tensors[name] for name in encoder.state_dict()})
+
+
+def _check_file(path: Path, expected_sha256: str) -> None:
     if not path.is_file():
         raise StartWeightsError(f"There is no start weights file {path}.")
     if expected_sha256 and sha256_of(path) != expected_sha256:
@@ -41,12 +106,6 @@ def load_start_weights(network: torch.nn.Module, path: Path, expected_sha256: st
             f"{path.name} is not the file that the recipe names (sha256 {expected_sha256[:12]}…); "
             "get that file, or take start_weights.sha256 out of the recipe."
         )
-    if path.suffix == ".npz":
-        _load_folded(network, path)
-    elif path.suffix == ".safetensors":
-        _load_named(network, path)
-    else:
-        raise StartWeightsError(f"{path.name}: start weights are .npz or .safetensors files.")
 
 
 def zero_last_layer(network: torch.nn.Module) -> None:

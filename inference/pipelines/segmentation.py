@@ -1,20 +1,198 @@
-"""Being written."""
+"""One image or one series to outlined structures on the grid of the source."""
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.special import logit
+
 from inference.backends import Backend
 from inference.errors import BackendError
+from inference.manifest import InputSpec, Manifest, Output
+from inference.preprocessing import place, prepare, resize_plane
 from inference.registry import ModelPackage
 from inference.source_image import SourceImage
-from inference.volume import Volume
-from ledger.domain import Prediction
+from inference.volume import Volume, to_canonical
+from inference.volume_input import network_values, on_source_grid
+from ledger.domain import Prediction, Segment
+
+OVERLAP = 0.5
+"""Of neighbouring windows, where a volume is larger than the network's window."""
+
+Logits = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 def segment_image(package: ModelPackage, backend: Backend, image: SourceImage) -> Prediction:
-    """Run a loaded model."""
-    raise BackendError("Not there yet.")
+    """Return the structures on an image; each mask is bool [rows, columns] of it.
+
+    Raises
+    ------
+    BackendError
+        The network gives values that are no numbers.
+    """
+    started = time.perf_counter()
+    spec = package.manifest.input
+    logits = _run(backend, prepare(image.array, spec)[np.newaxis], package.manifest)[0]
+    position = place(image.rows, image.columns, spec)
+    bottom, right = position.top + position.height, position.left + position.width
+    inner = logits[:, position.top : bottom, position.left : right]
+    size = (image.columns, image.rows)
+    on_source = np.stack([resize_plane(plane, size) for plane in inner])
+    masks = masks_of(on_source, package.manifest)
+    segments = [
+        Segment(output.label, output.concept.code, masks[output.label])
+        for output in package.manifest.outputs
+    ]
+    return _prediction(package, (image.facts.sop_instance_uid,), segments, started)
 
 
 def segment_volume(package: ModelPackage, backend: Backend, volume: Volume) -> Prediction:
-    """Run a loaded model."""
-    raise BackendError("Not there yet.")
+    """Return the structures in a series; each mask is bool [slices, rows, columns] of it.
+
+    A network for volumes sees the volume turned as all volumes are
+    (:func:`inference.volume.to_canonical`). A network for pictures sees each slice as it is.
+
+    Raises
+    ------
+    BackendError
+        The network gives values that are no numbers.
+    """
+    started = time.perf_counter()
+    manifest = package.manifest
+    is_solid = len(manifest.input.shape) == 4
+    seen, restore = to_canonical(volume) if is_solid else (volume, _as_it_is)
+    values = network_values(seen, manifest.input)
+    find = _in_windows if is_solid else _slice_by_slice
+    masks = find(values, manifest, backend)
+    segments = []
+    for output in manifest.outputs:
+        mask = restore(on_source_grid(masks[output.label], seen.array.shape))
+        millilitres = float(np.count_nonzero(mask)) * volume.voxel_ml
+        segments.append(Segment(output.label, output.concept.code, mask, millilitres))
+    return _prediction(package, volume.sop_instance_uids, segments, started)
+
+
+def masks_of(logits: Logits, manifest: Manifest) -> dict[str, Mask]:
+    """Return the masks by label.
+
+    Parameters
+    ----------
+    logits
+        [K, ...]. With ``activation: softmax`` the largest one wins, and a channel that no output
+        names is background; with ``sigmoid`` each is compared with its output's threshold.
+
+    Returns
+    -------
+    dict
+        bool [...] for each output; with ``keep: largest`` only the largest connected part.
+    """
+    calibration = manifest.calibration
+    scores = logits / np.float32(calibration.temperature)
+    if calibration.bias:
+        bias = np.asarray(calibration.bias, np.float32)
+        scores = scores + bias.reshape(-1, *[1] * (logits.ndim - 1))
+    if manifest.activation == "softmax":
+        winners = scores.argmax(axis=0)
+        found = {output.label: winners == output.channel for output in manifest.outputs}
+    else:
+        found = {
+            output.label: scores[output.channel] >= logit(output.threshold)
+            for output in manifest.outputs
+        }
+    return _cleaned(found, manifest)
+
+
+def _cleaned(found: dict[str, Mask], manifest: Manifest) -> dict[str, Mask]:
+    return {output.label: _kept(found[output.label], output) for output in manifest.outputs}
+
+
+def _kept(mask: Mask, output: Output) -> Mask:
+    if output.keep == "all" or not mask.any():
+        return mask
+    parts, _ = ndimage.label(mask)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray(parts == sizes.argmax())
+
+
+def _in_windows(values: Logits, manifest: Manifest, backend: Backend) -> dict[str, Mask]:
+    return masks_of(_slide(values, manifest, backend), manifest)
+
+
+def _slice_by_slice(values: Logits, manifest: Manifest, backend: Backend) -> dict[str, Mask]:
+    """Find the masks of each slice alone; what is kept of them is decided in the whole volume."""
+    everything = manifest.model_copy(
+        update={
+            "outputs": tuple(
+                output.model_copy(update={"keep": "all"}) for output in manifest.outputs
+            )
+        }
+    )
+    found = {output.label: np.zeros(values.shape, np.bool_) for output in manifest.outputs}
+    for number, plane in enumerate(values):
+        for label, mask in masks_of(_slide(plane, manifest, backend), everything).items():
+            found[label][number] = mask
+    return _cleaned(found, manifest)
+
+
+def _slide(values: Logits, manifest: Manifest, backend: Backend) -> Logits:
+    """Return logits [K, ...] of values [...] in [0, 1], from overlapping windows by MONAI."""
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    spec = manifest.input
+
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(_run(backend, batch.numpy(), manifest))
+
+    black = normalised(np.zeros((1,) * values.ndim, np.float32), spec)
+    given = sliding_window_inference(
+        torch.from_numpy(normalised(values, spec)[np.newaxis]),
+        spec.shape[1:],
+        1,
+        predict,
+        overlap=OVERLAP,
+        mode="gaussian",
+        padding_mode="constant",
+        cval=float(black.flat[0]),
+    )
+    logits: Logits = given[0].numpy()
+    return logits
+
+
+def normalised(values: Logits, spec: InputSpec) -> Logits:
+    """Turn grey values [...] in [0, 1] into the network's, float32 [C, ...]."""
+    channels = spec.shape[0]
+    shape = (-1, *[1] * values.ndim)
+    mean = np.asarray(spec.mean, np.float32).reshape(shape)
+    std = np.asarray(spec.std, np.float32).reshape(shape)
+    scaled = (values[np.newaxis] - mean) / std
+    return np.array(np.broadcast_to(scaled, (channels, *values.shape)), np.float32)
+
+
+def _run(backend: Backend, batch: Logits, manifest: Manifest) -> Logits:
+    (logits, *_) = backend.run(batch)
+    if not np.isfinite(logits).all():
+        raise BackendError(f"Model {manifest.id!r} gave a value that is not a number.")
+    return logits
+
+
+def _as_it_is(mask: Mask) -> Mask:
+    return mask
+
+
+def _prediction(
+    package: ModelPackage, uids: tuple[str, ...], segments: list[Segment], started: float
+) -> Prediction:
+    return Prediction(
+        model=package.identity,
+        sop_instance_uids=uids,
+        findings=(),
+        heatmap=None,
+        seconds=time.perf_counter() - started,
+        segments=tuple(segments),
+    )

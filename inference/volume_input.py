@@ -1,0 +1,98 @@
+"""From a volume to the values that a network sees, and masks back: for training too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from scipy import ndimage
+
+from inference.display_values import PERCENTILES
+from inference.manifest import InputSpec
+from inference.volume import Volume
+
+SAMPLE_VOXELS = 2_000_000
+"""Percentiles are taken from about this many voxels."""
+
+Values = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Sides = Sequence[int]
+Number = TypeVar("Number", np.float32, np.uint8)
+
+
+def network_values(volume: Volume, spec: InputSpec) -> Values:
+    """Return a volume in [0, 1] on the network's grid, float32 [slices, rows, columns]."""
+    sides = network_sides(volume, spec)
+    low, high = value_range(volume, spec)
+    if sides == volume.array.shape:
+        return _scaled(volume.array, low, high)
+    return _scaled(_zoomed(volume.array, sides, order=1), low, high)
+
+
+def network_sides(volume: Volume, spec: InputSpec) -> tuple[int, ...]:
+    """Return how many slices, rows and columns a volume has at the network's voxel size."""
+    if spec.spacing_mm is None:
+        return volume.array.shape
+    pairs = zip(volume.array.shape, volume.spacing_mm, spec.spacing_mm, strict=True)
+    return tuple(max(1, round(side * own / wanted)) for side, own, wanted in pairs)
+
+
+def value_range(volume: Volume, spec: InputSpec) -> tuple[float, float]:
+    """Return which values become 0 and 1.
+
+    ``percentile``: 0.5 % and 99.5 % of the voxels. ``display``: the window of the middle slice, or
+    the percentiles if it has none.
+    """
+    if spec.intensity == "display" and volume.headers:
+        window = _window(volume.headers[len(volume.headers) // 2])
+        if window is not None:
+            return window
+    step = max(1, volume.array.size // SAMPLE_VOXELS)
+    low, high = np.percentile(volume.array.ravel()[::step], PERCENTILES)
+    return float(low), float(high)
+
+
+def on_network_grid(mask: NDArray[np.uint8], sides: Sides) -> NDArray[np.uint8]:
+    """Resample values that name structures: each voxel takes the nearest one's."""
+    if mask.shape == tuple(sides):
+        return mask
+    return _zoomed(mask, sides, order=0)
+
+
+def on_source_grid(mask: Mask, sides: Sides) -> Mask:
+    """Resample a mask; its surface is interpolated, so that it has no larger steps than before."""
+    if mask.shape == tuple(sides):
+        return mask
+    return np.asarray(_zoomed(mask.astype(np.uint8) * np.uint8(255), sides, order=1) >= 128)
+
+
+def _zoomed(array: NDArray[Number], sides: Sides, *, order: int) -> NDArray[Number]:
+    """Resample so that the outer faces of the block stay where they are."""
+    factors = [new / old for new, old in zip(sides, array.shape, strict=True)]
+    zoomed: NDArray[Number] = ndimage.zoom(
+        array, factors, order=order, mode="nearest", grid_mode=True
+    )
+    return zoomed
+
+
+def _scaled(array: Values, low: float, high: float) -> Values:
+    if high <= low:
+        return np.zeros(array.shape, np.float32)
+    scaled = (array.astype(np.float32) - np.float32(low)) * np.float32(1.0 / (high - low))
+    return np.clip(scaled, 0.0, 1.0, out=scaled)
+
+
+def _window(header: Dataset) -> tuple[float, float] | None:
+    """Return the ends of a slice's first window, PS3.3 C.11.2.1.2; None without a usable one."""
+    try:
+        center, width = (
+            float(np.ravel(header[keyword].value)[0]) for keyword in ("WindowCenter", "WindowWidth")
+        )
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+    if not np.isfinite([center, width]).all() or width <= 1.0:
+        return None
+    return center - 0.5 - (width - 1.0) / 2.0, center - 0.5 + (width - 1.0) / 2.0
