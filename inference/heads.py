@@ -73,12 +73,13 @@ class AutogradHead:
 
 
 def open_head(package: ModelPackage) -> Head | None:
-    """Return the head of a classifier, the quick kind where its network allows it."""
+    """Return the head of a classifier or detector, the quick kind where its network allows it."""
     entry = NETWORKS[package.manifest.network.name]
-    if entry.kind != "classifier":
+    if entry.kind not in {"classifier", "detector"}:
         return None
     prefix = entry.linear_head
     if prefix is None:
         return AutogradHead(package)
     name = f"{prefix}.weight"
-    return LinearHead(read_tensors(package.weights, (name,))[name])
+    weight = read_tensors(package.weights, (name,))[name]
+    return LinearHead(weight.reshape(len(weight), -1))  # a detector's is a 1 x 1 convolution

@@ -15,7 +15,7 @@ THRESHOLDS = np.arange(0.02, 0.981, 0.005)
 PLATEAU = 0.0005
 """Thresholds whose figure is this close to the best one count as equally good."""
 
-ThresholdMetric = Literal["f1", "accuracy", "balanced_accuracy"]
+ThresholdMetric = Literal["f1", "f2", "accuracy", "balanced_accuracy"]
 
 
 def fit_calibration(
@@ -136,4 +136,6 @@ def _figures(
         return np.asarray((true_positive + negatives - false_positive) / len(truth))
     if metric == "balanced_accuracy":
         return np.asarray((true_positive / positives + 1.0 - false_positive / negatives) / 2.0)
-    return np.asarray(2.0 * true_positive / (true_positive + false_positive + positives))
+    weight = 4.0 if metric == "f2" else 1.0  # of recall, against precision
+    reported = true_positive + false_positive
+    return np.asarray((1.0 + weight) * true_positive / (reported + weight * positives))

@@ -14,6 +14,7 @@
         │   ├── UnknownClassError    a label is not one of the recipe's classes
         │   ├── OneClassError        a split lacks a class
         │   ├── GroupSplitError      pictures of one group are in several splits
+        │   ├── GateDataError        too few pictures to fit or judge a gate
         │   └── SplitError           a split is unknown or empty
         ├── StartWeightsError        the start weights don't fit the network
         ├── OutputExistsError        the checkpoint folder is there already
@@ -64,7 +65,6 @@ class PictureError(DataError):
     code = "DATA_FILE_UNREADABLE"
 
 
-class UnknownClassError(DataError):
 class BoxesError(DataError):
     """A box is not four numbers in order, lies outside its picture, or is missing."""
 
@@ -77,6 +77,7 @@ class MaskError(DataError):
     code = "DATA_MASK"
 
 
+class UnknownClassError(DataError):
     """A label is not one of the recipe's classes."""
 
     code = "DATA_CLASS_UNKNOWN"
@@ -98,6 +99,12 @@ class SplitError(DataError):
     """A split is unknown or empty."""
 
     code = "DATA_SPLIT"
+
+
+class GateDataError(DataError):
+    """There are too few pictures to fit a gate on, or none to judge it by."""
+
+    code = "DATA_GATE"
 
 
 class StartWeightsError(TrainingError):

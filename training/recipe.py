@@ -38,7 +38,13 @@ class AlsoSpec(RecipePart):
     folder: str = Field(min_length=1)
     """Relative to the data folder, such as ``../other``."""
     labels: dict[str, str] = {}
-    """Which of the recipe's classes each of its labels is; empty: they are called the same."""
+    """Which of the recipe's classes each of its labels is; empty: they are called the same. With
+    boxes ``""`` says that there is nothing to find."""
+    boxes: dict[str, str] = {}
+    """Boxes of its pictures, by file, as a ``labels.csv`` of boxes would have them. Of boxes only;
+    pictures of a class without boxes are left out."""
+    weight: Positive = 1.0
+    """Of boxes: how often its pictures are learnt from, against those of the data folder."""
 
     @field_validator("folder")
     @classmethod
@@ -106,22 +112,28 @@ class AugmentSpec(RecipePart):
     brightness: Share = 0.0
     noise: Share = 0.0
     """Standard deviation of added noise; white is 1."""
+    sharpen: float = Field(default=0.0, ge=0.0)
+    """Largest factor by which fine detail is raised, as viewers and scanners do."""
     blur_px: float = Field(default=0.0, ge=0.0)
     """Largest standard deviation of a Gaussian, in network input pixels."""
-    cutout: Share = 0.0
-    """Largest side of black rectangles painted over a picture, as a share of its side."""
-
-
-class LossSpec(RecipePart):
-    """Cross-entropy (binary for two classes)."""
-
-    label_smoothing: Share = 0.0
     patch: tuple[Annotated[int, Field(ge=8)], ...] = ()
     """Of masks: sides of what is learnt from at a time; empty: those of the network's input."""
     elastic_px: float = Field(default=0.0, ge=0.0)
     """Of masks: largest bend of pictures, in pixels."""
     patches: int = Field(default=1, ge=1)
     """Of masks: how often each picture or volume is drawn in an epoch."""
+    cutout: Share = 0.0
+    """Largest side of black rectangles painted over a picture, as a share of its side."""
+    borrowed: Share = 0.0
+    """Of boxes: share of the pictures with nothing to find that get an object of another one."""
+    drawn: Share = 0.0
+    """Of boxes: share of the pictures with nothing to find that get a drawn object."""
+
+
+class LossSpec(RecipePart):
+    """Cross-entropy (binary for two classes)."""
+
+    label_smoothing: Share = 0.0
     balance: bool = True
     """Weigh classes as if they were equally frequent."""
     ordinal: float = Field(default=0.0, ge=0.0)
@@ -150,8 +162,9 @@ class SelectSpec(RecipePart):
         "auc"
     )
     calibration: Literal["temperature", "temperature-and-bias"] = "temperature"
-    threshold: Literal["f1", "accuracy", "balanced_accuracy"] = "f1"
-    """What the operating threshold makes best, after smoothing over the logits."""
+    threshold: Literal["f1", "f2", "accuracy", "balanced_accuracy"] = "f1"
+    """What the operating threshold makes best, after smoothing over the logits. F2 weighs what is
+    missed more than false alarms."""
 
 
 class OutputSpec(RecipePart):
@@ -159,6 +172,8 @@ class OutputSpec(RecipePart):
 
     label: str
     concept: Concept
+    keep: Literal["all", "largest"] = "all"
+    """Of masks: ``largest`` keeps only the largest connected part."""
 
 
 class CardSpec(RecipePart):
@@ -171,8 +186,6 @@ class CardSpec(RecipePart):
 
 class ReportSpec(RecipePart):
     """Fields of the manifest that training doesn't find out."""
-    keep: Literal["all", "largest"] = "all"
-    """Of masks: ``largest`` keeps only the largest connected part."""
 
     intended_use: str
     research_statement: str = "For research use only; not a medical device"
@@ -246,7 +259,8 @@ class Recipe(RecipePart):
         if set(self.report.outputs) != set(self.reported_classes):
             wanted = ", ".join(self.reported_classes)
             raise ValueError(f"report.outputs needs exactly these classes: {wanted}")
-        if not self.is_binary and self.select.calibration != "temperature":
+        is_alone = self.is_binary or self.pipeline == "detection"
+        if not is_alone and self.select.calibration != "temperature":
             raise ValueError("select.calibration of more than two classes is temperature")
         self._check_grades()
         self._check_added()
@@ -263,9 +277,10 @@ class Recipe(RecipePart):
             raise ValueError("select.metric quadratic_kappa needs data.ordinal: true")
 
     def _check_added(self) -> None:
+        nothing = ("",) if self.pipeline == "detection" else ()
         for added in self.data.also:
             for name in added.labels.values():
-                if name not in self.data.classes:
+                if name not in (*self.data.classes, *nothing):
                     known = ", ".join(self.data.classes)
                     raise ValueError(f"data.also: {name!r} is not one of the classes {known}")
 

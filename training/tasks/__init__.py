@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from training.recipe import Recipe
 from training.task import Kind
-from training.tasks import classification, multi_label, segmentation
+from training.tasks import classification, detection, multi_label, segmentation
 
 _KINDS: Mapping[str, Kind] = {
     "classification": classification,
+    "detection": detection,
     "segmentation": segmentation,
 }
 
