@@ -16,6 +16,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.errors import TrainingDivergedError
+from training.log import Log
 from training.progress import Progress
 from training.recipe import Recipe
 from training.resume import ResumeFile
@@ -78,8 +79,13 @@ class Trainer:
             network, multi_avg_fn=get_ema_multi_avg_fn(plan.average_decay), use_buffers=True
         )
 
-    def fit(self, progress: Progress) -> Fitted:
+    def fit(self, progress: Progress, log: Log | None = None) -> Fitted:
         """Run all epochs that are left, and return the best one's network.
+
+        Parameters
+        ----------
+        log
+            Takes every epoch's figures, if given.
 
         Raises
         ------
@@ -98,10 +104,17 @@ class Trainer:
             if best_of(history, self.recipe.select.metric) is epoch:
                 best_weights = _copied(self.average.module)
             self.resume.save(self._state(history, best_weights))
+            if log is not None:
+                log.epoch(epoch.number, self._logged(epoch))
             progress.say(_line(epoch, self.recipe.schedule.epochs))
         self.average.module.load_state_dict(best_weights)
         best = best_of(history, self.recipe.select.metric)
         return Fitted(self.average.module, tuple(history), best)
+
+    def _logged(self, epoch: Epoch) -> dict[str, float]:
+        figures = {f"validation/{name}": value for name, value in epoch.figures.items()}
+        rate = float(self.schedule.get_last_lr()[0])
+        return {"training/loss": epoch.train_loss, "training/learning_rate": rate, **figures}
 
     def _epoch(self, number: int, progress: Progress) -> Epoch:
         started = time.monotonic()

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import os
 import platform
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +23,10 @@ from training.errors import StartWeightsError, TrainingError
 from training.evaluate import evaluate_model
 from training.fit import Fitted, Trainer
 from training.golden import write_golden
+from training.log import open_log
 from training.package import half_precision, target_folder, write_json, write_model, written_at_once
 from training.progress import Progress
-from training.recipe import Recipe, load_recipe, recipe_digest
+from training.recipe import Recipe, load_recipe, recipe_digest, recipe_text
 from training.resume import ResumeFile
 from training.task import Task
 from training.tasks import kind_of
@@ -47,6 +49,8 @@ class Request:
     """Instead of the recipe's."""
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""
+    log: Path | None = None
+    """Folder for a TensorBoard log."""
 
 
 def train_checkpoint(request: Request, progress: Progress) -> Path:
@@ -67,7 +71,10 @@ def train_checkpoint(request: Request, progress: Progress) -> Path:
         torch.set_num_threads(request.threads)
     task = kind_of(recipe).open_task(recipe, request.data, request.start_weights, progress)
     resume = ResumeFile.beside(folder, _fingerprint(recipe, task, request.start_weights))
-    fitted = Trainer(task, recipe, resume).fit(progress)
+    with (
+        nullcontext() if request.log is None else open_log(request.log, recipe_text(recipe)) as log
+    ):
+        fitted = Trainer(task, recipe, resume).fit(progress, log)
     with written_at_once(folder) as draft:
         _write(draft, request, recipe, task, fitted, progress)
     resume.remove()

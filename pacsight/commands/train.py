@@ -20,10 +20,13 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
+    log: Annotated[
+        Path | None, typer.Option(help="Folder for a TensorBoard log.", metavar="DIR")
+    ] = None,
 ) -> None:
     """Train a model from a recipe; stopped, it resumes when asked for again."""
     from training.run import Request, train_checkpoint
 
-    request = Request(recipe, data, out, start_weights, epochs, threads)
+    request = Request(recipe, data, out, start_weights, epochs, threads, log)
     folder = train_checkpoint(request, TerminalProgress())
     typer.echo(f"{folder} is ready; see {folder / 'MODEL_CARD.md'}.")

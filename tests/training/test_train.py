@@ -16,6 +16,7 @@ from tests.training.conftest import QUICK, START_WEIGHTS, Cli
 from tests.training.factories import recipe_values, write_data, write_recipe
 from training.errors import OutputExistsError
 from training.fit import Fitted, Trainer, is_finished
+from training.log import open_log
 from training.package import written_at_once
 from training.progress import Silent
 from training.recipe import load_recipe
@@ -219,6 +220,18 @@ def test_frozen_parameters_and_statistics_stay_as_they_start(
     assert not any(name.startswith(("conv_stem.", "blocks.0.")) for name in changed)
     assert not any("running_" in name for name in changed)
     assert {"conv_head.weight", "classifier.weight"} <= changed
+
+
+def test_log_holds_every_epoch_for_tensorboard(data_dir: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with open_log(tmp_path / "log") as log:
+        fitted = small_trainer(data_dir, tmp_path, epochs=2).fit(Silent(), log)
+    events = EventAccumulator(str(tmp_path / "log"))
+    events.Reload()
+    assert [item.step for item in events.Scalars("training/loss")] == [1, 2]
+    seen = [item.value for item in events.Scalars("validation/auc")]
+    assert seen == pytest.approx([epoch.figures["auc"] for epoch in fitted.history])
 
 
 def test_diverging_training_says_so(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
