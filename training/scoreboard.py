@@ -32,7 +32,7 @@ are for research use only.
   the data tell them. They flatter: epoch, calibration and threshold were chosen on these pictures,
   and they are few.
 - **Paper**: what the paper of the task reports, on other pictures and splits. A yardstick only.
-- **Time**: of one image or volume on a CPU, explanation included, as a multiple of
+- **Time**: CPU time of one image or volume, explanation included, as a multiple of
   `{reference}`'s{measured}.
 """
 _COLUMNS = (
@@ -67,7 +67,7 @@ def scoreboard_text(models: Path, registry: Registry) -> str:
     """Return the page, Markdown."""
     scores = scores_of(models, registry)
     speed = read_speed(models)
-    measured = f" ({speed.reference_ms:g} ms on {speed.machine})" if speed else ""
+    measured = f" ({speed.reference_ms:g} ms of one core of {speed.machine})" if speed else ""
     parts = [_HEAD.format(reference=speed.reference if speed else REFERENCE, measured=measured)]
     parts.append(_table(_COLUMNS, [_row(score) for score in scores]))
     parts.extend(_broken(registry))

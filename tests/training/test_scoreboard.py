@@ -72,7 +72,7 @@ def test_row_has_data_figure_size_time_and_licence(models_dir: Path, tmp_path: P
         "1.0",
         "CC0-1.0",
     ]
-    assert "`spots`'s (12.5 ms on a machine)" in text
+    assert "`spots`'s (12.5 ms of one core of a machine)" in text
 
 
 def rename(folder: Path, name: str, metrics: dict[str, object]) -> None:
