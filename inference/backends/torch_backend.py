@@ -49,7 +49,8 @@ class TorchBackend:
 
         try:
             with self._lock, torch.inference_mode():
-                tensor = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
+                own = np.require(batch, np.float32, ["C", "W"])  # torch warns of read-only arrays
+                tensor = torch.from_numpy(own).to(self._device)
                 return tuple(given.float().cpu().numpy() for given in self._network(tensor))
         except RuntimeError as error:  # torch's only kind; out of memory is one of them
             raise BackendError(f"torch failed on {self._device.type}: see the log.") from error
