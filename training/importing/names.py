@@ -146,6 +146,8 @@ def _check_names(tensors: Tensors, naming: Naming, file: str, network: str) -> N
 
 def _looks_like(tensors: Tensors, network: str) -> str | None:
     """Return the other classifier whose tensors, the last layer's aside, have these names."""
+    if NETWORKS[network].kind != "classifier":
+        return None
     for name, entry in NETWORKS.items():
         if entry.kind != "classifier" or name == network:
             continue
