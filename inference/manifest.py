@@ -44,6 +44,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference.errors import ManifestInvalidError, ManifestMissingError, PathEscapeError
+from inference.gate_spec import GateSpec
 from inference.manifest_errors import manifest_error
 from inference.network_table import ONNX, check_network, head_layer
 from ledger.domain import Code, ModelIdentity
@@ -186,9 +187,9 @@ class Output(ManifestPart):
     channel: int = Field(ge=0)
     threshold: Fraction
     concept: Concept
-
     keep: Literal["all", "largest"] = "all"
     """Of a mask: ``largest`` keeps only its largest connected part."""
+
 
 class Manifest(ManifestPart):
     """A whole ``manifest.yaml``."""
@@ -206,6 +207,8 @@ class Manifest(ManifestPart):
     input: InputSpec
     network: NetworkRef
     weights: Weights
+    gate: GateSpec | None = None
+    """Which pictures are refused for how they look; null: none."""
     explain: Explain | None = None
     activation: Literal["softmax", "sigmoid"]
     calibration: Calibration = Calibration()

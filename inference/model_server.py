@@ -12,6 +12,7 @@ from inference.config import InferenceConfig
 from inference.errors import ImageTooSmallError
 from inference.manifest import Manifest
 from inference.pipelines import Source, run_pipeline
+from inference.quality import check_source
 from inference.registry import ModelPackage, Registry
 from inference.source_image import SourceImage
 from ledger.domain import Prediction
@@ -32,10 +33,16 @@ class ModelServer:
         The installed models.
     config
         Engine, threads, memory budget, cache folder.
+    has_gates
+        Whether pictures that a model's gate doesn't let through are refused. Patients are served
+        so; a model is measured and verified without.
     """
 
-    def __init__(self, registry: Registry, config: InferenceConfig) -> None:
+    def __init__(
+        self, registry: Registry, config: InferenceConfig, *, has_gates: bool = False
+    ) -> None:
         self._registry = registry
+        self._has_gates = has_gates
         self._config = config
         self._loaded: OrderedDict[str, Backend] = OrderedDict()  # least recently used first
         self._loading: dict[str, threading.Lock] = {}
@@ -72,11 +79,14 @@ class ModelServer:
         Raises
         ------
         InferenceError
-            There is no such model, it can't be loaded, or the image is too small.
+            There is no such model, it can't be loaded, the image is too small, or the model's gate
+            refuses it.
         """
         package = self._registry.get(model_id)
         if isinstance(source, SourceImage):
             _check_size(source, package.manifest)
+        if self._has_gates:
+            check_source(source, package)
         return run_pipeline(package, self._backend(package), source)
 
     def _backend(self, package: ModelPackage) -> Backend:

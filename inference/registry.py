@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.errors import InferenceError, ModelNotFoundError, ModelPackageError
+from inference.gate import check_gate
 from inference.manifest import Manifest, load_manifest
 from inference.weights import check_weights
 from ledger.domain import ModelIdentity
@@ -68,7 +69,7 @@ class Registry:
 
 
 def load_model(folder: Path) -> ModelPackage:
-    """Read one model folder and check the digest of its weights.
+    """Read one model folder and check the digests of its weights and its gate.
 
     Raises
     ------
@@ -76,6 +77,8 @@ def load_model(folder: Path) -> ModelPackage:
         One of its kinds.
     """
     manifest = load_manifest(folder)
+    if manifest.gate is not None:
+        check_gate(folder, manifest.gate)
     return ModelPackage(folder, manifest, check_weights(folder, manifest))
 
 

@@ -50,7 +50,7 @@ def run_worker(
     with exclusive(lock):
         database = open_ledger(settings)
         registry = scan_models(settings.models_dir)
-        models = ModelServer(registry, settings.inference_config())
+        models = ModelServer(registry, settings.inference_config(), has_gates=True)
         context = StageContext(settings, database, registry, models, time.time)
         engine = DurableEngine(
             settings.engine_url,

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 from typer.main import get_command
 
+from inference.errors import QualityError
 from ledger.product import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pacsight.cli import app
 from pacsight.settings import Settings, model_in
@@ -60,6 +61,7 @@ def test_every_refusal_of_routing_is_explained() -> None:
     codes = {text for text in strings if re.fullmatch("[A-Z]+(_[A-Z]+)+", text)}
     page = (REPOSITORY / "docs" / "models.md").read_text()
     assert codes
+    codes |= {error.code for error in QualityError.__subclasses__()}
     assert codes == set(re.findall("`([A-Z]+(?:_[A-Z]+)+)`", page))
 
 

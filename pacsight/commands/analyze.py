@@ -40,7 +40,7 @@ def analyze(
     ids = [package.identity.model_id for package in registry.models]
     if model is not None and model not in ids:
         raise NotFoundError(f"No model {model}; installed: {', '.join(ids) or 'none'}.")
-    models = ModelServer(registry, settings.inference_config())
+    models = ModelServer(registry, settings.inference_config(), has_gates=True)
     rows = []
     for study in collect_studies(paths):
         for analysis in analyze_study(

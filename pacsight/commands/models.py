@@ -11,6 +11,8 @@ import typer
 
 from inference.manifest import Manifest
 from inference.registry import Registry, load_model, scan_models
+from pacsight.commands.models_explain import explain_check
+from pacsight.commands.models_gate import gate
 from pacsight.commands.models_import import import_
 from pacsight.commands.output import Json, print_json, print_table
 from pacsight.commands.scoreboard import scoreboard
@@ -20,6 +22,8 @@ from pacsight.settings import load_settings
 
 app = typer.Typer(help="The installed models.", no_args_is_help=True)
 
+app.command()(gate)
+app.command("explain-check")(explain_check)
 app.command()(scoreboard)
 app.command("import")(import_)
 
