@@ -119,8 +119,11 @@ def _golden(package: ModelPackage, config: InferenceConfig) -> Iterator[Check]:
 
 def make_golden(package: ModelPackage, config: InferenceConfig, seed: int) -> GoldenCase:
     """Return the golden case of a model that has just been made."""
-    rows, columns = GOLDEN_SIDES
-    slices = GOLDEN_SLICES if package.manifest.input.unit == "series" else 0
+    spec = package.manifest.input
+    is_series = spec.unit == "series"
+    # A volume is a little larger than the network's window, so that there are several windows.
+    rows, columns = (side * 5 // 4 for side in spec.plane) if is_series else GOLDEN_SIDES
+    slices = GOLDEN_SLICES if is_series else 0
     case = GoldenCase(seed=seed, rows=rows, columns=columns, slices=slices, probabilities={})
     return case.model_copy(update={"probabilities": _answer(package, config, case)})
 
