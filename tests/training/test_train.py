@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,7 +23,7 @@ from training.progress import Silent
 from training.recipe import load_recipe
 from training.resume import ResumeFile
 from training.task import Epoch
-from training.tasks.classification import grade_error, open_task
+from training.tasks.classification import answered, grade_error, open_task
 
 
 def test_training_learns_and_writes_a_whole_checkpoint(models_dir: Path) -> None:
@@ -249,6 +250,16 @@ def test_grade_error_grows_with_the_square_of_the_distance() -> None:
     sure_of_middle = torch.tensor([[0.0, 60.0, 0.0, 0.0]]).expand(3, 4)
     found = [grade_error(sure_of_middle[:1], torch.tensor([grade])).item() for grade in range(4)]
     assert found == pytest.approx([1.0, 0.0, 1.0, 4.0], abs=1e-4)
+
+
+def test_answer_is_the_likeliest_class_and_of_grades_the_expected_one(tmp_path: Path) -> None:
+    values = recipe_values(("none", "mild", "severe"))
+    classes = load_recipe(write_recipe(tmp_path / "classes.yaml", values))
+    values["data"]["ordinal"] = True
+    grades = load_recipe(write_recipe(tmp_path / "grades.yaml", values))
+    scores = np.array([[0.4, 0.25, 0.35], [0.1, 0.1, 0.8]])
+    assert answered(scores, classes).tolist() == [0, 2]
+    assert answered(scores, grades).tolist() == [1, 2]
 
 
 def test_grades_are_judged_by_their_kappa(cli: Cli, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class ClassificationTask:
         scores = calibrated(network_logits(network, self._val, self.recipe), Calibration())
         truth = self._val.truth
         nobody = np.full(len(truth), "")
-        answers = Answers(truth, scores, scores.argmax(axis=1), nobody, nobody)
+        answers = Answers(truth, scores, answered(scores, self.recipe), nobody, nobody)
         ordinal = self.recipe.data.ordinal
         figures = point_figures(answers, len(self.recipe.data.classes), ordinal=ordinal)
         log_loss = -np.log(np.maximum(scores[np.arange(len(truth)), truth], 1e-7)).mean()
@@ -203,7 +203,23 @@ def _answer(recipe: Recipe, findings: Sequence[Finding]) -> tuple[list[float], i
         positive = found[0].probability
         return [1.0 - positive, positive], int(found[0].is_positive)
     scores = [finding.probability for finding in found]
-    return scores, int(np.argmax(scores))
+    return scores, int(answered(np.array([scores]), recipe)[0])
+
+
+def answered(scores: NDArray[np.float64], recipe: Recipe) -> NDArray[np.int64]:
+    """Return the class that probabilities amount to, [N].
+
+    It is the likeliest one; of grades the expected grade, rounded, because grades are judged by how
+    far they are off.
+
+    Parameters
+    ----------
+    scores
+        [N, K], one probability for each class.
+    """
+    if recipe.data.ordinal:
+        return np.rint(scores @ np.arange(scores.shape[1])).astype(np.int64)
+    return scores.argmax(axis=1)
 
 
 def grade_error(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
