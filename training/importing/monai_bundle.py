@@ -35,7 +35,7 @@ _DIMENSIONS = ("spatial_dims", "dimensions")
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Counterpart:
     """How a network of MONAI's is called here."""
 
     network: str
@@ -50,8 +50,8 @@ class _Rule:
     dims: int | None = None
 
 
-_RULES: Mapping[str, _Rule] = {
-    "UNet": _Rule(
+NETWORKS_OF_BUNDLES: Mapping[str, Counterpart] = {
+    "UNet": Counterpart(
         "monai-unet",
         {
             "channels": "channels",
@@ -67,7 +67,7 @@ _RULES: Mapping[str, _Rule] = {
         {"act": "prelu", "norm": "instance"},
         frozenset({"dropout"}),
     ),
-    "BasicUNet": _Rule(
+    "BasicUNet": Counterpart(
         "monai-basic-unet",
         {"features": "features", "norm": "norm", "upsample": "upsample", "bias": "bias"},
         {
@@ -79,7 +79,7 @@ _RULES: Mapping[str, _Rule] = {
         channels=1,
         dims=3,
     ),
-    "SegResNet": _Rule(
+    "SegResNet": Counterpart(
         "monai-segresnet",
         {
             "init_filters": "init_filters",
@@ -98,7 +98,7 @@ _RULES: Mapping[str, _Rule] = {
         channels=1,
         dims=3,
     ),
-    "DenseNet121": _Rule(
+    "DenseNet121": Counterpart(
         "densenet121", {}, {}, frozenset({"dropout_prob", "pretrained", "progress"}), dims=None
     ),
 }
@@ -171,11 +171,11 @@ class _Reader:
     def bundle(self, described: Mapping[str, Any], found: Found) -> Bundle:
         target = str(described.get("_target_", ""))
         package, _, name = target.rpartition(".")
-        rule = _RULES.get(name)
+        rule = NETWORKS_OF_BUNDLES.get(name)
         if rule is None or not (package == "" or package.startswith("monai.networks.nets")):
             raise ForeignNetworkError(
                 f"{self.where}: network {target or 'without _target_'!r} is not on the list; "
-                f"bundles of {', '.join(_RULES)} can be imported."
+                f"bundles of {', '.join(NETWORKS_OF_BUNDLES)} can be imported."
             )
         plain = {
             key: self._plain(value, key) for key, value in described.items() if key not in _NOTES
@@ -203,7 +203,7 @@ class _Reader:
             raise SourceError(f"{self.where}: network_def.{key} must be a number from 1 to 1000.")
         return value
 
-    def _arguments(self, plain: Mapping[str, Any], rule: _Rule) -> dict[str, Any]:
+    def _arguments(self, plain: Mapping[str, Any], rule: Counterpart) -> dict[str, Any]:
         args: dict[str, Any] = {}
         for key, value in plain.items():
             if key in rule.unused or value is None or _same(value, rule.defaults.get(key)):
