@@ -46,11 +46,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from inference.errors import ManifestInvalidError, ManifestMissingError, PathEscapeError
 from inference.gate_spec import GateSpec
 from inference.manifest_errors import manifest_error
-from inference.network_table import ONNX, check_network, head_layer
+from inference.network_table import NETWORKS, ONNX, check_network, head_layer
 from ledger.domain import Code, ModelIdentity
 
 MANIFEST_NAME = "manifest.yaml"
 MAX_MANIFEST_BYTES = 256 * 1024
+_KINDS = {"classification": "classifier", "segmentation": "segmenter", "detection": "detector"}
 
 Line = Annotated[str, Field(min_length=1, max_length=1024)]
 CodeString = Annotated[str, Field(max_length=16, pattern=r"^[A-Z0-9 _]*$")]
@@ -265,12 +266,28 @@ def parse_manifest(data: object, where: str) -> Manifest:
     except ValidationError as error:
         raise manifest_error(error, Manifest, where) from error
     check_network(manifest.network.name, manifest.network.args, where)
+    _check_kind(manifest, where)
     layer = head_layer(manifest.network.name)
     if manifest.explain is not None and manifest.explain.layer != layer:
         raise ManifestInvalidError(
             f"Model folder {where!r}: explain.layer of {manifest.network.name} is {layer!r}."
         )
     return manifest
+
+
+def _check_kind(manifest: Manifest, where: str) -> None:
+    """Refuse a network that can't give what the pipeline needs."""
+    name, pipeline = manifest.network.name, manifest.pipeline
+    kind = NETWORKS[name].kind
+    if kind != "graph" and kind != _KINDS[pipeline]:
+        raise ManifestInvalidError(
+            f"Model folder {where!r}: network {name} is a {kind}; pipeline {pipeline} needs a "
+            f"{_KINDS[pipeline]}."
+        )
+    if manifest.input.unit == "series" and pipeline != "segmentation":
+        raise ManifestInvalidError(
+            f"Model folder {where!r}: input.unit series is for pipeline segmentation only."
+        )
 
 
 def weights_path(folder: Path, manifest: Manifest) -> Path:

@@ -103,6 +103,16 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "1 or 3 numbers",
     ),
     "zero deviation": ({"input": INPUT | {"std": [0.0]}}, "MODEL_MANIFEST_INVALID", "input.std"),
+    "network of another pipeline": (
+        {"network": {"name": "wnet", "channels": 2}, "explain": None},
+        "MODEL_MANIFEST_INVALID",
+        "network wnet is a segmenter; pipeline classification needs a classifier",
+    ),
+    "findings of a series": (
+        {"input": INPUT | {"unit": "series"}},
+        "MODEL_MANIFEST_INVALID",
+        "unit series is for pipeline segmentation only",
+    ),
     "cleared for the clinic": (
         {"content_qualification": "PRODUCT"},
         "MODEL_MANIFEST_INVALID",

@@ -191,6 +191,8 @@ def test_picture_without_header_needs_a_model_that_says_so() -> None:
 
 def volume_manifest() -> Manifest:
     data = manifest_data()
+    data |= {"pipeline": "segmentation", "network": {"name": "wnet", "channels": 2}}
+    data["explain"] = None
     data["input"] |= {"unit": "series", "minimum_slices": 3}
     return parse_manifest(data, "toy")
 
