@@ -183,7 +183,7 @@ def _fitted(own: Numbers, foreign: Numbers) -> Gate:
     scale = np.sqrt(own.var(axis=0) + floors() ** 2)
     scaled = (own - center) / scale * block_weights()
     count = max(1, min(DIRECTIONS, len(own) // 4))
-    axes = PCA(count, svd_solver="full").fit(scaled)
+    axes = PCA(count, svd_solver="covariance_eigh").fit(scaled)
     variances = axes.explained_variance_
     outside = max(float(scaled.var(axis=0).sum() - variances.sum()), 1e-3)
     weights, bias = _classifier(own, foreign, center, scale)
@@ -200,6 +200,6 @@ def _classifier(
     factors = block_weights() * np.float32(_CLASSIFIER_SCALE)
     inputs = clipped(np.concatenate([own, foreign]), center, scale) * factors
     truth = np.repeat([1, 0], [len(own), len(foreign)])
-    model = LogisticRegression(C=_STRENGTH, max_iter=500, class_weight="balanced")
+    model = LogisticRegression(C=_STRENGTH, max_iter=200, class_weight="balanced")
     model.fit(inputs, truth)
     return model.coef_[0] * factors, float(model.intercept_[0])
