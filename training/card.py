@@ -8,13 +8,20 @@ from typing import Any
 
 from inference.manifest import Manifest
 from training.aims import comparison_of
+from training.explanation_card import explanation_section
 from training.recipe import Recipe
 from training.verify import CARD_NAME
 
 _THRESHOLD_WORDS = {
     "f1": "F1",
+    "f2": "F2 (what is missed weighs more than false alarms)",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy (the mean of sensitivity and specificity)",
+}
+_CURVES_WORDS = {
+    "classification": "ROC, precision and recall, calibration, confusion matrix",
+    "detection": "Precision and recall, overlap, scores of boxes, and the training",
+    "segmentation": "Dice, IoU and size of each sample, and the training",
 }
 _CALIBRATION_WORDS = {
     "temperature": "a temperature",
@@ -31,8 +38,9 @@ def write_card(folder: Path, manifest: Manifest, recipe: Recipe, record: Mapping
         _what(manifest, recipe, size),
         _figures(record),
         comparison_of(manifest.id, manifest.pipeline, record["metrics"]),
-        "![ROC, precision and recall, calibration, confusion matrix](curves.png)",
+        f"![{_CURVES_WORDS.get(recipe.pipeline, 'Curves')}](curves.png)",
         _threshold(recipe, record),
+        explanation_section(record),
         "## Data",
         recipe.report.card.data,
         _counts(record),
@@ -97,6 +105,14 @@ def _figure(figure: Mapping[str, Any]) -> str:
 
 def _threshold(recipe: Recipe, record: Mapping[str, Any]) -> str:
     epochs = len(record["how"]["history"])
+    if recipe.pipeline == "segmentation":
+        return (
+            f"These figures flatter: the epoch ({record['how']['best_epoch']} of {epochs}, by "
+            "Dice) and, of a single structure, the threshold were chosen on these very samples, "
+            "and they are few. They were computed through the serving path (OpenVINO), on the "
+            "grid of the source. Dice and IoU are means over the samples; the volume error is "
+            "|reported - true| / true."
+        )
     return (
         f"These figures flatter: the epoch ({record['how']['best_epoch']} of {epochs}, by "
         f"{recipe.select.metric.replace('_', ' ')}), the calibration "

@@ -181,10 +181,17 @@ def _rows(folder: Path, spec: DataSpec) -> list[dict[str, str]]:
     path = folder / LABELS_NAME
     if spec.layout is not None and not path.exists():
         return layout_rows(folder, spec.layout)
-    return _read_rows(path)
+    return read_rows(path)
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a ``labels.csv``, which has at least ``file`` and ``label``.
+
+    Raises
+    ------
+    LabelsError
+        It is missing, unreadable, empty or lacks a column.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -216,7 +223,7 @@ def _added(folder: Path, also: AlsoSpec, spec: DataSpec) -> list[Sample]:
     names = also.labels or {name: name for name in spec.classes}
     pictures = _Folder(added)
     samples = []
-    for line, row in enumerate(_read_rows(added / LABELS_NAME), start=2):
+    for line, row in enumerate(read_rows(added / LABELS_NAME), start=2):
         if row.get("split", "train") in {"val", "test"}:
             continue
         sample = _sample(pictures, where, row, line, spec, names)

@@ -22,6 +22,7 @@
         ├── PageError                the page of an evaluation can't be written
         ├── RecordMismatchError      other pictures than those the recorded figures are of
         ├── TrainingDivergedError    the loss is no longer a number
+        ├── ExplanationError         heatmaps that can't be checked
         ├── NoRecipeError            a model folder doesn't say how its classes are called
         └── GoldenCaseError          a model folder's golden case is missing or damaged
 """
@@ -141,6 +142,12 @@ class TrainingDivergedError(TrainingError):
     """The loss is no longer a number."""
 
     code = "TRAINING_DIVERGED"
+
+
+class ExplanationError(TrainingError):
+    """The model gives no heatmaps, or there is nothing that they could be checked with."""
+
+    code = "EXPLANATION_UNCHECKED"
 
 
 class NoRecipeError(TrainingError):
