@@ -9,6 +9,7 @@ from typing import Any
 from inference.manifest import Manifest
 from training.aims import comparison_of
 from training.explanation_card import explanation_section
+from training.gate_record import gate_text
 from training.recipe import Recipe
 from training.verify import CARD_NAME
 
@@ -41,6 +42,7 @@ def write_card(folder: Path, manifest: Manifest, recipe: Recipe, record: Mapping
         f"![{_CURVES_WORDS.get(recipe.pipeline, 'Curves')}](curves.png)",
         _threshold(recipe, record),
         explanation_section(record),
+        gate_text(record["gate"]) if "gate" in record else "",
         "## Data",
         recipe.report.card.data,
         _counts(record),

@@ -8,7 +8,7 @@ kinds are left to the distance, which is less sure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,8 @@ def gate_data(
 ) -> GateData:
     """List the pictures of a model's data folder and of those that its recipe adds.
 
+    Without validation pictures some of the training pictures are set apart.
+
     Raises
     ------
     DataError
@@ -82,6 +84,8 @@ def gate_data(
     own = list_pictures(data, spec.layout if spec else None)
     folders = [data / also.folder for also in spec.also] if spec else []
     added = [item for folder in folders for item in list_pictures(folder)]
+    if not any(item.split == "val" for item in own):
+        own = _with_validation(own)
     train = tuple(item for item in (*own, *added) if item.split == "train")
     if len(train) < MINIMUM_PICTURES:
         raise GateDataError(
@@ -91,6 +95,16 @@ def gate_data(
     if not val:
         raise GateDataError(f"{data} has no validation pictures to judge the gate by.")
     return GateData(train, val, others or {})
+
+
+def _with_validation(pictures: tuple[Listed, ...]) -> tuple[Listed, ...]:
+    """Set every sixth group of training pictures apart, to judge the gate by."""
+    groups = sorted({item.group for item in pictures if item.split == "train"})
+    apart = set(groups[::6]) if len(groups) > 1 else set()
+    return tuple(
+        replace(item, split="val") if item.split == "train" and item.group in apart else item
+        for item in pictures
+    )
 
 
 def other_kind(folder: Path, progress: Progress) -> OtherKind:

@@ -238,9 +238,20 @@ def test_wrong_data_are_one_sentence(rings: Path, tmp_path: Path) -> None:
     del rings
 
 
+def test_without_validation_pictures_some_are_set_apart(tmp_path: Path) -> None:
+    data = gate_data(write_pictures(tmp_path / "data", ring, train=24, val=0), None)
+    assert (len(data.train), len(data.val)) == (20, 4)
+    assert not {item.group for item in data.train} & {item.group for item in data.val}
+
+
 def test_a_gate_that_nothing_can_judge_is_said_so(tmp_path: Path, cli: Cli, models: Path) -> None:
     shutil.copytree(models / "toy", tmp_path / "models" / "toy")
-    data = write_pictures(tmp_path / "data", ring, train=8, val=0)
+    data = write_pictures(tmp_path / "data", ring, train=9, val=0)
+    labels = data / "labels.csv"
+    labels.write_text(
+        "\n".join(f"{row.rsplit(',', 1)[0]},one" for row in labels.read_text().split())
+    )
+    labels.write_text(labels.read_text().replace("split,one", "split,group"))
     result = cli("models", "gate", "toy", "--models", tmp_path / "models", "--data", data)
     assert result.status == 1
     assert "no validation pictures" in result.err
