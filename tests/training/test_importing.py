@@ -136,6 +136,10 @@ def test_packed_int8_file_is_taken_whole(tmp_path: Path) -> None:
         ({"network": {"name": "onnx", "channels": 2}}, "network onnx needs an .onnx file"),
         ({"licence": None}, "licence: "),
         (
+            {"network": {"name": "wnet", "channels": 2}},
+            "network wnet is a segmenter; pipeline classification needs a classifier",
+        ),
+        (
             {"pipeline": "detection", "network": {"name": "onnx", "channels": 2}},
             "ONNX files are taken for classification and segmentation only",
         ),

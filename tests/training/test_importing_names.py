@@ -32,6 +32,11 @@ def manifest(folder: Path, name: str, side: int = 64, **args: Any) -> Manifest:
 
 
 @pytest.fixture
+def small(tmp_path: Path) -> Manifest:
+    return manifest(tmp_path, "mobilenetv2")
+
+
+@pytest.fixture
 def densenet(tmp_path: Path) -> Manifest:
     return manifest(tmp_path, "densenet121")
 
@@ -90,22 +95,22 @@ def old_name(name: str) -> str:
     return name.replace("classifier.", "classifier.0.")
 
 
-def test_own_names_are_taken_as_they_are(densenet: Manifest) -> None:
-    source = tensors_of(build_manifest_network(densenet))
-    network = build_manifest_network(densenet)
-    assert fill_network(network, densenet, source, "x.pth") == "densenet121 here"
-    assert torch.equal(network.features.norm5.weight, source["features.norm5.weight"])
+def test_own_names_are_taken_as_they_are(small: Manifest) -> None:
+    source = tensors_of(build_manifest_network(small))
+    network = build_manifest_network(small)
+    assert fill_network(network, small, source, "x.pth") == "mobilenetv2 here"
+    assert torch.equal(network.bn2.weight, source["bn2.weight"])
 
 
-def test_what_is_missing_and_what_is_too_much_is_counted_and_named(densenet: Manifest) -> None:
-    source = tensors_of(build_manifest_network(densenet))
-    for name in ("features.norm0.weight", "classifier.bias"):
+def test_what_is_missing_and_what_is_too_much_is_counted_and_named(small: Manifest) -> None:
+    source = tensors_of(build_manifest_network(small))
+    for name in ("bn1.weight", "classifier.bias"):
         del source[name]
     source["head.a"] = source["head.b"] = source["head.c"] = source["head.d"] = torch.zeros(1)
     with pytest.raises(WeightsDontFitError) as caught:
-        fill_network(build_manifest_network(densenet), densenet, source, "x.pth")
+        fill_network(build_manifest_network(small), small, source, "x.pth")
     assert str(caught.value) == (
-        "x.pth doesn't fit network densenet121: 2 tensors are missing (features.norm0.weight, "
+        "x.pth doesn't fit network mobilenetv2: 2 tensors are missing (bn1.weight, "
         "classifier.bias) and 4 tensors are not part of it (head.a, head.b, head.c, …)."
     )
 
@@ -117,11 +122,9 @@ def test_weights_of_another_network_are_recognised(tmp_path: Path, densenet: Man
         fill_network(build_manifest_network(described), described, source, "x.pth")
 
 
-def test_a_tensor_of_another_shape_is_named_with_both(densenet: Manifest) -> None:
-    source = tensors_of(build_manifest_network(densenet))
-    source["features.norm0.weight"] = torch.zeros(63)
+def test_a_tensor_of_another_shape_is_named_with_both(small: Manifest) -> None:
+    source = tensors_of(build_manifest_network(small))
+    source["bn1.weight"] = torch.zeros(31)
     with pytest.raises(WeightsDontFitError) as caught:
-        fill_network(build_manifest_network(densenet), densenet, source, "x.pth")
-    assert "1 tensor has another shape (features.norm0.weight is [63], not [64])" in str(
-        caught.value
-    )
+        fill_network(build_manifest_network(small), small, source, "x.pth")
+    assert "1 tensor has another shape (bn1.weight is [31], not [32])" in str(caught.value)

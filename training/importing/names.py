@@ -137,7 +137,8 @@ def _check_names(tensors: Tensors, naming: Naming, file: str, network: str) -> N
     if not parts:
         return
     named = f", named as in {naming.title}" if naming.twin is not None else ""
-    other = _looks_like(tensors, network)
+    is_strange = 2 * len(missing) > len(naming.shapes)
+    other = _looks_like(tensors, network) if is_strange else None
     hint = f"; it looks like {other}" if other is not None else ""
     raise WeightsDontFitError(
         f"{file} doesn't fit network {network}{named}: {' and '.join(parts)}{hint}."
