@@ -30,6 +30,8 @@ from pacsight.waiting import is_listening, wait_until
 
 MARKER = ".pacsight-demo"
 START_S = 120.0
+PREPARE_S = 900.0
+"""For converting every model, once for a machine."""
 OBJECT_S = 5.0
 MOST_STUDIES = 10_000
 SETTLED = {"done", "failed", "not analysed", "undelivered"}
@@ -98,8 +100,8 @@ def demonstrate(
         with running(config, settings, folder / "pacsight.log"):
             say(f"Pacsight: {settings.scp.ae_title}, port {settings.scp.port}.")
             database = open_ledger(settings)
-            say("Preparing the models for this machine.")
-            if not wait_until(lambda: _is_worker_ready(database), START_S):
+            say("Preparing the models for this machine; the first time it takes a minute or two.")
+            if not wait_until(lambda: _is_worker_ready(database), PREPARE_S):
                 raise OperationError("The worker did not get ready in time; see pacsight.log.")
             sent = _push(files, settings)
             say(f"{sent} objects sent and acknowledged.")

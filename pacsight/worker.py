@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from sqlalchemy import Engine
+
 from inference.errors import InferenceError
 from inference.model_server import ModelServer
 from inference.registry import Registry, scan_models
@@ -23,6 +25,8 @@ from pacsight.stages.context import StageContext
 logger = logging.getLogger(__name__)
 
 QUEUES = ("intake", "cpu", "predict", "deliver")
+WARM_JOIN_S = 10.0
+"""How long a stopping worker waits for a model that is just being loaded."""
 CONCURRENCY = {"cpu": 2, "predict": 1, "deliver": 4}
 
 
@@ -59,30 +63,44 @@ def run_worker(
             concurrency={queue: CONCURRENCY[queue] for queue in queues if queue in CONCURRENCY},
         )
         engine.start()
-        if "predict" in queues:
-            _warm(models, registry)
-        with transaction(database) as session:
-            record(
-                session,
-                actor=name[:64],
-                action="worker.ready",
-                subject="worker",
-                detail={"queues": list(queues), "models": len(registry.models)},
-                now=time.time(),
-            )
-        logger.info("worker %s ready with %d models", name, len(registry.models))
+
+        def get_ready() -> None:
+            if "predict" in queues:
+                _warm(models, registry, stop)
+            if not stop.is_set():
+                _tell_ready(database, name, queues, len(registry.models))
+
+        # Beside the work: many models take a minute, and what is due needn't wait for all of them.
+        getting_ready = threading.Thread(target=get_ready, name="warm", daemon=True)
+        getting_ready.start()
         try:
             if "intake" in queues:
                 Dispatcher(settings, database, engine, time.time, lock).run(stop)
             stop.wait()
         finally:
             engine.stop()
+            getting_ready.join(WARM_JOIN_S)
             database.dispose()
 
 
-def _warm(models: ModelServer, registry: Registry) -> None:
+def _tell_ready(database: Engine, name: str, queues: Sequence[str], models: int) -> None:
+    with transaction(database) as session:
+        record(
+            session,
+            actor=name[:64],
+            action="worker.ready",
+            subject="worker",
+            detail={"queues": list(queues), "models": models},
+            now=time.time(),
+        )
+    logger.info("worker %s ready with %d models", name, models)
+
+
+def _warm(models: ModelServer, registry: Registry, stop: threading.Event) -> None:
     """Load every model before its first study; one that can't be loaded fails its jobs, not us."""
     for package in registry.models:
+        if stop.is_set():
+            return
         try:
             models.warm(package.identity.model_id)
         except InferenceError as error:
