@@ -56,5 +56,8 @@ def comparison_of(model_id: str, pipeline: str, metrics: Mapping[str, Any]) -> s
 
 
 def _called(aim: Aim) -> str:
+    """Return the figure's name within a sentence: only plain words lose their capital."""
     title = title_of(aim.metric)
-    return title if title[1:2].isupper() or title == "F1" else title.lower()
+    first = title.split()[0]
+    is_name = first == "Dice" or not first[1:].islower()
+    return title if is_name else title[0].lower() + title[1:]

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from inference.registry import ModelPackage
 from training.card import write_card
 from training.errors import RecordMismatchError
+from training.gate_record import record_gate
 from training.package import write_json
 from training.page import recorded_figures, recorded_history
 from training.recipe import Recipe
@@ -52,5 +53,7 @@ def refresh_checkpoint(package: ModelPackage, recipe: Recipe, evaluation: Evalua
         write_json(draft / METRICS_NAME, record)
         evaluation.draw(draft / CURVES_NAME, recorded_history(recorded))
         write_card(draft, package.manifest, recipe, record)
+        if "gate" in record:
+            record_gate(draft, record["gate"])  # which writes its section into the card
         for name in (CURVES_NAME, METRICS_NAME, CARD_NAME):
             shutil.move(draft / name, folder / name)

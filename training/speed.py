@@ -8,6 +8,7 @@ machine changes nothing.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -57,8 +58,13 @@ def write_speed(models: Path, speed: Speed) -> None:
     write_json(models / SPEED_NAME, asdict(speed))
 
 
-def measure_speed(registry: Registry, progress: Progress) -> Speed:
+def measure_speed(registry: Registry, progress: Progress, known: Speed | None = None) -> Speed:
     """Measure every model against the reference, or the first one where that is missing.
+
+    Parameters
+    ----------
+    known
+        Models that it has are not measured again; others than those of `registry` are dropped.
 
     Raises
     ------
@@ -67,16 +73,22 @@ def measure_speed(registry: Registry, progress: Progress) -> Speed:
     """
     packages = {package.manifest.id: package for package in registry.models}
     reference = REFERENCE if REFERENCE in packages else next(iter(packages))
-    relative, fastest = {}, float("inf")
-    with TemporaryDirectory() as cache, progress.stage("Measuring", len(packages)) as advance:
+    relative, fastest = {reference: 1.0}, float("inf")
+    if known is not None and known.reference == reference:
+        relative = {name: known.relative[name] for name in packages if name in known.relative}
+        fastest = known.reference_ms / 1000
+    waiting = [package for name, package in packages.items() if name not in relative]
+    with TemporaryDirectory() as cache, progress.stage("Measuring", len(waiting)) as advance:
         config = InferenceConfig(backend="openvino", threads=1, cache_dir=Path(cache))
-        known = _runner(packages[reference], config)
-        for name, package in packages.items():
-            own, other = _shortest(known, _runner(package, config))
-            relative[name] = 1.0 if name == reference else round(other / own, 2)
-            fastest = min(fastest, own)
+        run = _runner(packages[reference], config)
+        if not math.isfinite(fastest):
+            fastest, _ = _shortest(run, run)
+        for package in waiting:
+            own, other = _shortest(run, _runner(package, config))
+            relative[package.manifest.id] = round(other / own, 2)
             advance()
-    return Speed(platform.machine(), reference, round(fastest * 1000, 1), relative)
+    ordered = {name: relative[name] for name in packages}
+    return Speed(platform.machine(), reference, round(fastest * 1000, 1), ordered)
 
 
 def _runner(package: ModelPackage, config: InferenceConfig) -> Callable[[], object]:

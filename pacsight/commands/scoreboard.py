@@ -20,7 +20,7 @@ def scoreboard(
         bool, typer.Option("--write", help="Write README.md into the folder of models.")
     ] = False,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Measure how long each model takes, for --write.")
+        bool, typer.Option("--measure", help="Measure the time of models that have none yet.")
     ] = False,
     models: Annotated[
         Path | None,
@@ -30,14 +30,14 @@ def scoreboard(
 ) -> None:
     """Show every model's figure against its aim, size, time and licence."""
     from training.scoreboard import SCOREBOARD_NAME, scoreboard_text, scores_of
-    from training.speed import measure_speed, write_speed
+    from training.speed import measure_speed, read_speed, write_speed
 
     folder = models if models is not None else load_settings().models_dir
     registry = scan_models(folder)
     if not registry.models:
         raise NotFoundError(f"There is no usable model in {folder}.")
     if measure:
-        write_speed(folder, measure_speed(registry, TerminalProgress()))
+        write_speed(folder, measure_speed(registry, TerminalProgress(), read_speed(folder)))
     text = scoreboard_text(folder, registry)
     if write:
         (folder / SCOREBOARD_NAME).write_text(text + "\n", encoding="utf-8")

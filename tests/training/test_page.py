@@ -22,6 +22,17 @@ from training.task import Epoch, Evaluation
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+SHARE = {"value": 0.02, "ci95": [0.0, 0.05]}
+GATE = {
+    "n": 12,
+    "false_refusals": SHARE,
+    "codes": {},
+    "changed": SHARE,
+    "damaged": {"blurred": SHARE},
+    "true_refusals": {},
+}
+
+
 class Reader(HTMLParser):
     """Collects rows of tables and everything that a browser would fetch or run."""
 
@@ -155,15 +166,17 @@ def test_saved_evaluation_writes_the_folder_anew(
     shutil.copytree(models_dir, copy)
     folder = copy / "spots"
     before = json.loads((folder / "metrics.json").read_text())
-    old = {**before, "metrics": {"accuracy": {"value": 0.1, "ci95": [0.0, 0.2]}}, "gate": {"n": 1}}
+    old = {**before, "metrics": {"accuracy": {"value": 0.1, "ci95": [0.0, 0.2]}}, "gate": GATE}
     (folder / "metrics.json").write_text(json.dumps(old))
     (folder / "MODEL_CARD.md").write_text("outdated")
     (folder / "curves.png").write_bytes(b"outdated")
     outcome = cli("models", "evaluate", "spots", "--models", copy, "--data", data_dir, "--save")
     assert outcome.status == 0, outcome.err
     after = json.loads((folder / "metrics.json").read_text())
-    assert after == {**before, "gate": {"n": 1}}
-    assert (folder / "MODEL_CARD.md").read_text().startswith("# Spots on noise (spots 0.1.0)")
+    assert after == {**before, "gate": GATE}
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert card.startswith("# Spots on noise (spots 0.1.0)")
+    assert "## What it refuses" in card, "the gate's section is written again too"
     assert (folder / "curves.png").read_bytes().startswith(PNG)
     assert (folder / "weights.safetensors").read_bytes() == (
         models_dir / "spots" / "weights.safetensors"

@@ -132,6 +132,11 @@ def test_command_writes_the_page_and_measures(cli: Cli, models_dir: Path, tmp_pa
     assert speed is not None
     assert (speed.reference, speed.relative) == ("spots", {"spots": 1.0})
     assert 0.1 < speed.reference_ms < 10_000
+    write_speed(folder, Speed("m", "spots", 1.5, {"spots": 1.0, "gone": 9.0}))
+    assert cli("models", "scoreboard", "--models", folder, "--measure").status == 0
+    kept = read_speed(folder)
+    assert kept is not None
+    assert (kept.reference_ms, kept.relative) == (1.5, {"spots": 1.0}), "it is not measured again"
     outcome = cli("models", "scoreboard", "--models", folder, "--json")
     assert [row["model"] for row in json.loads(outcome.out)] == ["spots"]
 
@@ -156,6 +161,10 @@ def test_card_and_page_hold_figures_against_aim_and_paper() -> None:
     )
     reached = {"dice": {"value": 0.9}}
     assert comparison_of("left-atrium", "segmentation", reached) == (
-        "The aim was dice 0.880: reached."
+        "The aim was Dice 0.880: reached."
+    )
+    missed = {"mean_iou": {"value": 0.7}}
+    assert comparison_of("brain-tumor-detection", "detection", missed).startswith(
+        "The aim was mean IoU 0.750: missed by 0.050. The paper of this task reports mean IoU 0.670"
     )
     assert comparison_of("spots", "classification", metrics) == ""
