@@ -60,13 +60,13 @@ def check_picture(image: SourceImage, package: ModelPackage) -> Refusal | None:
     return None
 
 
-def middle_slice(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the middle slice of [slices, rows, columns] in [0, 1].
+def middle_slice(volume: NDArray[np.float32], place: float = 0.5) -> NDArray[np.float32]:
+    """Return the middle slice of [slices, rows, columns], or the one at a share of the way.
 
-    0 and 1 are 0.5 % and 99.5 % of all voxels.
+    Its values are in [0, 1]: 0.5 % and 99.5 % of all voxels.
     """
     low, high = (float(value) for value in np.percentile(volume, (0.5, 99.5)))
-    middle = volume[len(volume) // 2]
+    middle = volume[min(int(len(volume) * place), len(volume) - 1)]
     if high <= low:
         return np.zeros(middle.shape, np.float32)
     return np.clip((middle - low) / (high - low), 0.0, 1.0).astype(np.float32)

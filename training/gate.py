@@ -20,7 +20,6 @@ from inference.gate_spec import GateSpec
 from training.errors import GateDataError
 from training.gate_changes import generated
 from training.gate_data import (
-    VOLUME_SUFFIXES,
     Listed,
     Looks,
     as_it_is,
@@ -44,6 +43,9 @@ OWN_REFUSED = 0.003
 """Share of unseen training pictures, harmlessly changed ones included, beyond each limit."""
 DISTANCE_MARGIN, CLIPPED_FACTOR = 1.2, 1.2
 SHARPNESS_MARGIN, CLIPPED_MARGIN = 0.06, 0.05
+ROOM = 0.35
+FEW = 8.0
+"""With so few groups margins are about twice as wide: few pictures say little about others."""
 _RIDGE = 0.02
 _STRENGTH, _CLASSIFIER_SCALE = 0.1, 10.0
 """Inverse regularisation of the classifier, and the size of its inputs' blocks."""
@@ -133,11 +135,10 @@ def fit_gate(data: GateData, progress: Progress, seed: int) -> tuple[Gate, GateS
         A picture can't be read.
     """
     random = np.random.default_rng(seed)
-    is_volume = data.train[0].name.endswith(VOLUME_SUFFIXES)
-    change = with_harmless(random, is_volume=is_volume)
+    change = with_harmless(random, is_volume=data.train[0].is_volume)
     drawn = random.permutation(len(data.train))[:MAXIMUM_PICTURES]
     chosen = [data.train[row] for row in sorted(drawn)]
-    own = looks_of(chosen, progress, change, "Gate: training pictures")
+    own = looks_of(chosen, progress, change, "Gate: training pictures", has_neighbours=True)
     nothing = np.stack([describe(generated(random)) for _ in range(GENERATED)])
     foreign = np.concatenate(
         [nothing, *(kind.fitted.descriptions for kind in data.others.values())]
@@ -148,10 +149,12 @@ def fit_gate(data: GateData, progress: Progress, seed: int) -> tuple[Gate, GateS
 def _limits(own: Looks, foreign: Numbers, random: np.random.Generator) -> GateSpec:
     """Return the limits that unseen training pictures keep, but for a small share of each."""
     distances, likenesses, foreign_likenesses = _unseen(own, foreign, random)
-    lowest = float(np.quantile(likenesses, OWN_REFUSED))
+    slack = FEW / len(set(own.groups.tolist()))
+    lowest = float(np.quantile(likenesses, OWN_REFUSED)) - slack
     highest = float(np.quantile(foreign_likenesses, 1.0 - OWN_REFUSED))
     black, white = (
-        float(np.quantile(shares, 1.0 - OWN_REFUSED)) * CLIPPED_FACTOR + CLIPPED_MARGIN
+        float(np.quantile(shares, 1.0 - OWN_REFUSED)) * CLIPPED_FACTOR
+        + CLIPPED_MARGIN * (1.0 + slack)
         for shares in ([seen.black for seen in own.measures], [seen.white for seen in own.measures])
     )
     unchanged = own.measures[::2]  # each picture is followed by its harmless change
@@ -160,10 +163,10 @@ def _limits(own: Looks, foreign: Numbers, random: np.random.Generator) -> GateSp
     return GateSpec(
         file=GATE_NAME,
         sha256="0" * 64,
-        maximum_distance=round(farthest * DISTANCE_MARGIN, 3),
-        # Where there is room between both, the limit is in the middle of it.
-        minimum_likeness=round(min(lowest, (lowest + highest) / 2.0), 3),
-        minimum_sharpness=round(float(least_sharp) - SHARPNESS_MARGIN, 3),
+        maximum_distance=round(farthest * (DISTANCE_MARGIN + slack), 3),
+        # Where there is room between both, the limit is nearer to the foreign ones.
+        minimum_likeness=round(min(lowest, highest + ROOM * (lowest - highest)), 3),
+        minimum_sharpness=round(float(least_sharp) - SHARPNESS_MARGIN * (1.0 + slack), 3),
         maximum_black=round(min(1.0, black), 3),
         maximum_white=round(min(1.0, white), 3),
     )

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -27,6 +28,8 @@ from training.progress import Progress
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz")
 TURNS = 8
+NEIGHBOURS = (0.4, 0.5, 0.6)
+"""Places of slices that a gate of volumes is fitted on."""
 
 Numbers = NDArray[np.float32]
 
@@ -40,8 +43,13 @@ class Listed:
     split: str
     group: str
 
-    def read(self) -> Picture:
-        """Read display values; of a volume its middle slice.
+    @property
+    def is_volume(self) -> bool:
+        """Whether it has slices."""
+        return self.name.endswith(VOLUME_SUFFIXES)
+
+    def read(self, place: float = 0.5) -> Picture:
+        """Read display values; of a volume its middle slice, or the one at a share of the way.
 
         Raises
         ------
@@ -50,8 +58,8 @@ class Listed:
         """
         try:
             with self.open() as file:
-                if self.name.endswith(VOLUME_SUFFIXES):
-                    return _middle_of(file.read(), self.name)
+                if self.is_volume:
+                    return _slice_of(file.read(), self.name, place)
                 return read_image(file).array
         except (ImageError, OSError, ValueError, zlib.error, zipfile.BadZipFile) as error:
             raise PictureError(f"{self.name} can't be used: {error}") from error
@@ -103,8 +111,12 @@ def looks_of(
     progress: Progress,
     change: Callable[[Picture], Iterator[Picture]],
     name: str,
+    *,
+    has_neighbours: bool = False,
 ) -> Looks:
     """Read pictures and describe what `change` makes of each.
+
+    With `has_neighbours` of a volume the slices around the middle one count too.
 
     Raises
     ------
@@ -114,7 +126,8 @@ def looks_of(
     descriptions, measures, groups = [], [], []
     with progress.stage(name, len(pictures)) as advance:
         for item in pictures:
-            for changed in change(item.read()):
+            places = NEIGHBOURS if has_neighbours and item.is_volume else (0.5,)
+            for changed in chain.from_iterable(change(item.read(place)) for place in places):
                 descriptions.append(describe(changed))
                 measures.append(measure(changed))
                 groups.append(item.group)
@@ -183,8 +196,8 @@ def _listed(
     )
 
 
-def _middle_of(data: bytes, name: str) -> Picture:
-    """Return the middle slice of a NIfTI file as serving would show it."""
+def _slice_of(data: bytes, name: str, place: float) -> Picture:
+    """Return a slice of a NIfTI file as serving would show it."""
     kind = nibabel.Nifti1Image
     try:
         if name.endswith(".gz"):
@@ -194,4 +207,4 @@ def _middle_of(data: bytes, name: str) -> Picture:
         raise ValueError("it is not a NIfTI file") from error
     if voxels.ndim != 3 or not np.isfinite(voxels).all():
         raise ValueError("it is no volume of finite numbers")
-    return middle_slice(voxels.transpose(2, 1, 0))
+    return middle_slice(voxels.transpose(2, 1, 0), place)
