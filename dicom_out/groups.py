@@ -158,7 +158,7 @@ def _segment_group(
         finding_type=_code(segment),
         algorithm_id=_algorithm(model),
         measurements=[_area(result.source, segment)],
-        qualitative_evaluations=[_verdict(is_positive=outline is not None)],
+        qualitative_evaluations=[_verdict(is_positive=bool(segment.mask.any()))],
     )
     return _with_comment(group, segment_sentence(segment, result.source))
 

@@ -53,8 +53,11 @@ def encode_capture(
     prediction = result.prediction
     picture = render_prediction(result.display, prediction, result.source, model)
     spoken = sentences(prediction, result.source)
-    kind = f"Grad-CAM of layer {prediction.heatmap.layer}" if prediction.heatmap else "No heatmap"
-    title = "AI picture" if prediction.boxes or prediction.segments else "AI heatmap"
+    title, kind = "AI heatmap", "No heatmap"
+    if prediction.boxes or prediction.segments:
+        title, kind = "AI picture", "Boxes and outlines"
+    elif prediction.heatmap is not None:
+        kind = f"Grad-CAM of layer {prediction.heatmap.layer}"
     about = _About(title, result.source, [result.source], number, spoken, kind)
     return _encode(picture, about, model=model, identity=identity, series=series)
 

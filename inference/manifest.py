@@ -53,6 +53,7 @@ MANIFEST_NAME = "manifest.yaml"
 MAX_MANIFEST_BYTES = 256 * 1024
 _KINDS = {"classification": "classifier", "segmentation": "segmenter", "detection": "detector"}
 
+Pipeline = Literal["classification", "segmentation", "detection"]
 Line = Annotated[str, Field(min_length=1, max_length=1024)]
 CodeString = Annotated[str, Field(max_length=16, pattern=r"^[A-Z0-9 _]*$")]
 """A DICOM CS value (PS3.5 section 6.2), or ``""``."""
@@ -198,7 +199,7 @@ class Manifest(ManifestPart):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     name: str = Field(min_length=1, max_length=64)
-    pipeline: Literal["classification", "segmentation", "detection"]
+    pipeline: Pipeline
     intended_use: Line
     research_statement: Line
     content_qualification: Literal["RESEARCH"]
@@ -266,7 +267,7 @@ def parse_manifest(data: object, where: str) -> Manifest:
     except ValidationError as error:
         raise manifest_error(error, Manifest, where) from error
     check_network(manifest.network.name, manifest.network.args, where)
-    _check_kind(manifest, where)
+    check_kind(manifest.network.name, manifest.pipeline, manifest.input, where)
     layer = head_layer(manifest.network.name)
     if manifest.explain is not None and manifest.explain.layer != layer:
         raise ManifestInvalidError(
@@ -275,16 +276,21 @@ def parse_manifest(data: object, where: str) -> Manifest:
     return manifest
 
 
-def _check_kind(manifest: Manifest, where: str) -> None:
-    """Refuse a network that can't give what the pipeline needs."""
-    name, pipeline = manifest.network.name, manifest.pipeline
+def check_kind(name: str, pipeline: Pipeline, spec: InputSpec, where: str) -> None:
+    """Refuse a network that can't give what the pipeline needs.
+
+    Raises
+    ------
+    ManifestInvalidError
+        It is of another kind, or only masks are made of series.
+    """
     kind = NETWORKS[name].kind
     if kind != "graph" and kind != _KINDS[pipeline]:
         raise ManifestInvalidError(
             f"Model folder {where!r}: network {name} is a {kind}; pipeline {pipeline} needs a "
             f"{_KINDS[pipeline]}."
         )
-    if manifest.input.unit == "series" and pipeline != "segmentation":
+    if spec.unit == "series" and pipeline != "segmentation":
         raise ManifestInvalidError(
             f"Model folder {where!r}: input.unit series is for pipeline segmentation only."
         )

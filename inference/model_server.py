@@ -74,7 +74,7 @@ class ModelServer:
         model_id
             Folder name of the model.
         source
-            As read by :func:`inference.reading.read_image` or :func:`inference.volume.read_volume`.
+            As read by :mod:`inference.reading` or :mod:`inference.volume`.
 
         Raises
         ------

@@ -58,7 +58,13 @@ def build_network(ref: NetworkRef, input_spec: InputSpec, where: str = "") -> to
         )
     ready_torchvision()
     with _building:  # timm's layer configuration is global
-        module = _builder(entry)(ref.channels, channels, options)
+        try:
+            module = _builder(entry)(ref.channels, channels, options)
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise ManifestInvalidError(
+                f"Model folder {where!r}: no {ref.name} can be built with these network.args "
+                f"({error})."
+            ) from error
     return cast("torch.nn.Module", module)
 
 
@@ -108,10 +114,11 @@ def served(network: torch.nn.Module, name: str) -> torch.nn.Module:
             self.network = network
 
         def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            module: Any = self.network
             if is_classifier:
-                features = self.network.forward_features(batch)  # type: ignore[operator]  # timm
-                return self.network.forward_head(features), features  # type: ignore[operator]
-            given = self.network(batch)
+                features = module.forward_features(batch)
+                return module.forward_head(features), features
+            given = module(batch)
             return given if isinstance(given, tuple) else (given,)
 
     return Served().eval()

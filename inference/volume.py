@@ -5,7 +5,6 @@ Slices are put in order by their position along the normal, never by name or Ins
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from pydicom import Dataset
 
@@ -33,6 +33,17 @@ MAX_VOXELS = 1 << 29
 LARGEST_GAP = 0.05
 """How far a slice may be from its place, as a share of the distance of slices."""
 _ANGLE = 1e-3
+_SHEAR = 0.02
+_BROKEN_NIFTI = (
+    EOFError,
+    HeaderDataError,
+    ImageFileError,
+    OSError,
+    OverflowError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -92,7 +103,13 @@ def read_series(files: Iterable[BinaryIO]) -> Volume:
     ImageError
         A slice can't be read; or NotAVolumeError: the slices are no even stack.
     """
-    slices = [read_slice(file) for file in files]
+    slices: list[tuple[NDArray[np.float32], Dataset]] = []
+    voxels = 0
+    for file in files:
+        slices.append(read_slice(file))
+        voxels += slices[-1][0].size
+        if voxels > MAX_VOXELS:
+            raise VolumeTooLargeError(f"The series has more than {MAX_VOXELS >> 20} M voxels.")
     if len(slices) < 2:
         raise NotAVolumeError("The series has fewer than 2 slices; a volume needs more.")
     headers = [header for _, header in slices]
@@ -134,14 +151,19 @@ def read_nifti(path: Path) -> Volume:
             )
         if np.prod(shape, dtype=np.int64) > MAX_VOXELS:
             raise VolumeTooLargeError(f"The volume has more than {MAX_VOXELS >> 20} M voxels.")
+        if image.get_data_dtype().kind not in "iuf":
+            raise NotAVolumeError("The NIfTI file's voxels are no plain numbers; convert it.")
         values = np.asarray(image.dataobj, np.float32).reshape(shape)
         affine = np.asarray(image.affine, np.float64)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+    except _BROKEN_NIFTI as error:
         raise NotAnImageError("The file is not a whole NIfTI volume.") from error
     if not np.isfinite(values).all():
         raise NotAVolumeError("The volume has voxels that are no numbers (NaN); repair it first.")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise NotAVolumeError("The volume's affine can't be used; give its voxels a size.")
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if np.abs(directions.T @ directions - np.eye(3)).max() > _SHEAR:
+        raise NotAVolumeError("The volume is sheared; only voxels with right angles can be used.")
     lps = (_RAS_TO_LPS @ affine)[:, [2, 1, 0, 3]]
     return Volume(np.ascontiguousarray(values.transpose(2, 1, 0)), lps)
 
@@ -227,7 +249,7 @@ def _even_step(places: NDArray[np.float64], normal: NDArray[np.float64]) -> NDAr
         raise NotAVolumeError("Two slices of the series lie at one place.")
     if along.max() > LARGEST_GAP * distance:
         raise NotAVolumeError("The slices of the series are not evenly spaced; one may be missing.")
-    if np.linalg.norm(np.cross(step / np.linalg.norm(step), normal)) > 0.02:
+    if np.linalg.norm(np.cross(step / np.linalg.norm(step), normal)) > _SHEAR:
         raise NotAVolumeError("The stack is sheared (gantry tilt); only straight ones can be used.")
     return step
 

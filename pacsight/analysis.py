@@ -23,7 +23,7 @@ from dicom_out.model_result import ImageResult, ModelDescription, ResultObject, 
 from dicom_out.picture import picture_to_dicom
 from dicom_out.results import encode_results, encode_volume
 from dicom_out.volume import volume_to_dicom
-from inference.errors import WrongSourceError
+from inference.errors import InferenceError, WrongSourceError
 from inference.model_server import ModelServer
 from inference.reading import read_image
 from inference.registry import ModelPackage, Registry
@@ -114,13 +114,20 @@ def _analyze_images(
         )
     results: list[ImageResult] = []
     masks: list[Path] = []
+    refused: InferenceError | None = None
     for uid in decision.sop_instance_uids:
-        image, header = _source((study.files or {})[uid], folder, now)
-        prediction = models.predict(package.identity.model_id, image)
+        try:
+            image, header = _source((study.files or {})[uid], folder, now)
+            prediction = models.predict(package.identity.model_id, image)
+        except InferenceError as error:  # the others are still worth an answer
+            refused = refused or error
+            continue
         results.append(ImageResult(prediction, header, image.display))
         for segment in prediction.segments:
             masks.append(folder / f"mask-{len(masks) + 1}-{_file_name(segment.label)}.png")
             Image.fromarray(segment.mask.astype(np.uint8) * 255).save(masks[-1])
+    if not results and refused is not None:
+        raise refused
     seed = f"{results[0].source.StudyInstanceUID}/{package.identity.digest}"
     objects = encode_results(results, model=describe_model(package), seed=seed, now=now)
     predictions = tuple(result.prediction for result in results)

@@ -118,12 +118,18 @@ def _threshold(recipe: Recipe, record: Mapping[str, Any]) -> str:
     return (
         f"These figures flatter: the epoch ({record['how']['best_epoch']} of {epochs}, by "
         f"{recipe.select.metric.replace('_', ' ')}), the calibration "
-        f"({_CALIBRATION_WORDS[recipe.select.calibration]}) and the threshold were all chosen on "
+        f"({_calibration_words(recipe)}) and the threshold were all chosen on "
         "these very pictures, and they are few. They were computed through the serving path "
         "(OpenVINO). The threshold makes "
         f"{_THRESHOLD_WORDS[recipe.select.threshold]} best when each picture's logit is taken as "
         "uncertain by as much as so few pictures warrant, so that single ones don't decide."
     )
+
+
+def _calibration_words(recipe: Recipe) -> str:
+    if recipe.data.multi_label:
+        return "a temperature, and a bias for each label"
+    return _CALIBRATION_WORDS[recipe.select.calibration]
 
 
 def _counts(record: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from inference.config import InferenceConfig
 from inference.registry import ModelPackage
-from training.errors import NoRecipeError
+from training.errors import NoRecipeError, RecipeError
 from training.progress import Progress
 from training.recipe import RECIPE_NAME, Recipe, load_recipe
 from training.task import Evaluation
@@ -57,6 +57,7 @@ def evaluate_model(
         The data can't be used, or the model can't run.
     """
     recipe = recipe or packaged_recipe(package)
+    _check_labels(recipe, package)
     found = kind_of(recipe).evaluate(recipe, package, config, data, split, progress)
     about: dict[str, Any] = {
         "model": package.manifest.id,
@@ -64,3 +65,13 @@ def evaluate_model(
         "split": split,
     }
     return Evaluation({**about, **found.record}, found.draw)
+
+
+def _check_labels(recipe: Recipe, package: ModelPackage) -> None:
+    said = sorted(output.label for output in package.manifest.outputs)
+    asked = sorted(recipe.report.outputs[name].label for name in recipe.reported_classes)
+    if said != asked:
+        raise RecipeError(
+            f"Model {package.manifest.id!r} says {', '.join(said)}, its {RECIPE_NAME} reports "
+            f"{', '.join(asked)}; they must be the same labels."
+        )

@@ -159,8 +159,10 @@ def read_masked(item: MaskedSample, recipe: Recipe) -> tuple[SourceImage | Volum
     _check_sides(plane.shape, sides, item)
     fov = None
     if item.fov_path is not None:
-        fov = _picture(item.fov_path, item) > 127
+        fov = _picture(item.fov_path, item) != 0
         _check_sides(fov.shape, sides, item)
+        if not fov.any():
+            raise MaskError(f"{item.where}: the field of view is empty; nothing could be judged.")
     return image, Truth(_numbers(plane, classes, item), fov)
 
 

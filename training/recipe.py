@@ -15,12 +15,25 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from inference.errors import ModelPackageError
-from inference.manifest import Accepts, Concept, DataSource, InputSpec, NetworkRef
+from inference.manifest import (
+    Accepts,
+    Concept,
+    DataSource,
+    InputSpec,
+    NetworkRef,
+    Pipeline,
+    check_kind,
+)
 from inference.network_table import check_network
 from training.errors import RecipeError
 from training.layouts import LayoutSpec
 
 RECIPE_NAME = "recipe.yaml"
+_METRICS = {
+    "classification": ("auc", "f1", "accuracy", "log_loss", "quadratic_kappa"),
+    "segmentation": ("dice",),
+    "detection": ("mean_iou", "f1"),
+}
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -204,7 +217,7 @@ class Recipe(RecipePart):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
     name: str = Field(min_length=1, max_length=64)
-    pipeline: Literal["classification", "segmentation", "detection"] = "classification"
+    pipeline: Pipeline = "classification"
     seed: int = Field(default=1, ge=0, lt=2**31)
     data: DataSpec
     input: InputSpec
@@ -262,6 +275,9 @@ class Recipe(RecipePart):
         is_alone = self.is_binary or self.pipeline == "detection"
         if not is_alone and self.select.calibration != "temperature":
             raise ValueError("select.calibration of more than two classes is temperature")
+        known = _METRICS[self.pipeline]
+        if self.select.metric not in known:
+            raise ValueError(f"select.metric of {self.pipeline} is one of {', '.join(known)}")
         self._check_grades()
         self._check_added()
         return self
@@ -307,6 +323,7 @@ def load_recipe(path: Path, *, epochs: int | None = None) -> Recipe:
             schedule = recipe.schedule.model_copy(update={"epochs": epochs})
             recipe = recipe.model_copy(update={"schedule": schedule})
         check_network(recipe.network.name, recipe.network.args, recipe.id)
+        check_kind(recipe.network.name, recipe.pipeline, recipe.input, recipe.id)
     except ValidationError as error:
         raise RecipeError(f"Recipe {path}: {_first_problem(error)}") from error
     except ModelPackageError as error:

@@ -39,7 +39,7 @@ class ResumeFile:
         if not self.path.exists():
             return None
         try:
-            state = torch.load(self.path, weights_only=True)
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             _log.warning("%s can't be read; training starts anew", self.path.name)
             return None

@@ -18,8 +18,8 @@ from inference.registry import ModelPackage
 from inference.source_image import SourceImage
 from ledger.domain import Box, Finding, Heatmap, Prediction
 
-LEAST_SCORE = 1e-6
-"""Of a box, whatever the threshold."""
+LEAST_SCORE = 0.02
+"""Of a box, whatever the threshold; those with less don't vote on where the edges are either."""
 
 
 def detect(package: ModelPackage, backend: Backend, image: SourceImage) -> Prediction:
@@ -60,11 +60,12 @@ def detect(package: ModelPackage, backend: Backend, image: SourceImage) -> Predi
 
 def _boxes(output: Output, located: Boxes, scores: NDArray[np.float64]) -> list[Box]:
     """Return the boxes of one class; `scores` is [A]."""
-    rows = np.flatnonzero(scores >= max(output.threshold, LEAST_SCORE))
+    rows = np.flatnonzero(scores >= LEAST_SCORE)
     boxes, best, _ = best_of_each(located[rows], scores[rows])
     return [
         Box(output.label, output.concept.code, float(score), output.threshold, *map(float, box))
         for box, score in zip(boxes, best, strict=True)
+        if score >= output.threshold
     ]
 
 

@@ -47,6 +47,9 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
         No image could be read; the first one's reason.
     """
     with reading(context.database) as session:
+        known = session.get(Decision, work.decision_id)
+        if known is not None and known.code is not None:
+            return []  # refused by the gate in a run that ended before it could say so
         decision = accepted_decision(session, work.decision_id)
         done = set(
             session.scalars(

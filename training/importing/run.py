@@ -140,10 +140,6 @@ def _build(manifest: Manifest, draft: Draft) -> torch.nn.Module:
         return build_manifest_network(manifest)
     except InferenceError as error:
         raise DraftError(f"{draft.file}: {str(error).partition(': ')[2]}") from error
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise DraftError(
-            f"{draft.file}: no network can be built with these network.args ({error})."
-        ) from error
 
 
 def _try(network: torch.nn.Module, manifest: Manifest, draft: Draft) -> None:

@@ -18,6 +18,7 @@ from inference.config import InferenceConfig
 from inference.manifest import Calibration
 from inference.model_server import ModelServer
 from inference.networks import build_network
+from inference.pipelines.detection import LEAST_SCORE
 from inference.preprocessing import normalise
 from inference.registry import ModelPackage, Registry
 from training.box_augment import build_box_augment
@@ -48,8 +49,6 @@ GROUP_POWER = 0.4
 """A group of n pictures is learnt from n ** 0.4 times as often as one picture."""
 JUDGED_SCORE = 0.2
 """Score that boxes need when an epoch is judged, before there are thresholds."""
-LEAST_SCORE = 0.02
-"""Of boxes that average precision and calibration know of."""
 
 
 def open_task(
@@ -131,10 +130,9 @@ class DetectionTask:
                 tensors.append(normalise(changed, spec))
                 truth.append(torch.from_numpy(moved.astype(np.float32)))
                 channels.append(channel)
-            given = network(_on_device(np.stack(tensors), network))
-            device = given[0].device
-            moved_truth = [boxes.to(device) for boxes in truth]
-            return detection_loss(*given, moved_truth, channels, spec.plane[0])
+            logits, places, features = network(_on_device(np.stack(tensors), network))
+            moved_truth = [boxes.to(logits.device) for boxes in truth]
+            return detection_loss(logits, places, features, moved_truth, channels, spec.plane[0])
 
         return step_loss
 

@@ -106,8 +106,9 @@ class MultiLabelTask:
         logits, truth = network_logits(network, self._val, self.recipe), self._val.truth
         calibration = fit_label_calibration(logits, truth)
         scores = label_probabilities(logits, calibration)
+        metric = self.recipe.select.threshold
         thresholds = {
-            name: choose_threshold(scores[:, index], truth[:, index] == 1, "balanced_accuracy")
+            name: choose_threshold(scores[:, index], truth[:, index] == 1, metric)
             if 0 < truth[:, index].sum() < len(truth)
             else 0.5
             for index, name in enumerate(self.recipe.data.classes)
