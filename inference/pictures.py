@@ -16,6 +16,8 @@ from inference.source_image import SourceImage
 from ledger.domain import InstanceFacts
 
 MAX_PIXELS = 100_000_000
+GRAY_SPREAD = 1.0
+"""Mean difference of the channels, of 255, below which a picture counts as grey."""
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _GRAY_MODES = frozenset({"1", "L", "LA", "La"})
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -59,7 +61,14 @@ def _values(image: Image.Image) -> NDArray[np.float32]:
             "L" if image.mode in _GRAY_MODES else "RGB"
         )
     image = image.convert("L" if image.mode in _GRAY_MODES else "RGB")
+    if image.mode == "RGB" and _is_gray(np.asarray(image)):
+        image = image.convert("L")
     return np.asarray(image, np.float32) / np.float32(255.0)
+
+
+def _is_gray(pixels: NDArray[np.uint8]) -> bool:
+    """Tell whether a colour picture shows grey: radiographs are often exported so."""
+    return float((pixels.max(axis=2) - pixels.min(axis=2)).mean()) < GRAY_SPREAD
 
 
 def _deep_values(samples: NDArray[np.float64]) -> NDArray[np.float32]:

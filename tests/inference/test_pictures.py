@@ -45,6 +45,19 @@ def test_rgb_png_keeps_its_colours() -> None:
     assert image.facts.photometric_interpretation == "RGB"
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_grey_picture_that_was_saved_in_colour_is_grey(kind: str) -> None:
+    picture = Image.fromarray(np.stack([GRAY] * 3, axis=2))
+    image = read_image(encoded(picture, kind))
+    assert image.facts.photometric_interpretation == "MONOCHROME2"
+    assert image.array.shape == (16, 16)
+    assert np.abs(image.display.astype(int) - GRAY).max() < 24
+    tinted = np.stack([GRAY, GRAY, np.minimum(GRAY, 240)], axis=2)
+    tinted[:8, :, 0] = np.minimum(255, tinted[:8, :, 0].astype(int) + 12)
+    colour = read_image(encoded(Image.fromarray(tinted)))
+    assert colour.facts.photometric_interpretation == "RGB"
+
+
 def test_full_scale_16_bit_png_reads_like_the_8_bit_one() -> None:
     deep = GRAY.astype(np.uint16) * 257
     image = read_image(encoded(Image.fromarray(deep)))
