@@ -103,7 +103,8 @@ def _study(uid: str, images: Sequence[tuple[Path, InstanceFacts]]) -> LocalStudy
 def as_chosen(study: LocalStudy, manifest: Manifest) -> LocalStudy:
     """Return an upload as what the model expects, because somebody chose the model for it.
 
-    A PNG, JPEG or NIfTI file says nothing of modality, body part or view; size and colour count.
+    A PNG, JPEG or NIfTI file says nothing of modality, body part or view; its size counts. Many
+    grey pictures are saved in colour, some with coloured marks: a model's gate looks at that.
     """
     accepts = manifest.accepts[0]
     facts = tuple(
@@ -113,9 +114,16 @@ def as_chosen(study: LocalStudy, manifest: Manifest) -> LocalStudy:
             sop_class_uid=next(iter(accepts.sop_class), ""),
             body_part_examined=next(iter(accepts.body_part_examined), ""),
             view_position=next(iter(accepts.view_position), ""),
-            photometric_interpretation=item.photometric_interpretation
-            or next(iter(accepts.photometric_interpretation), ""),
+            photometric_interpretation=_photometric(item, manifest),
         )
         for item in study.facts
     )
     return replace(study, facts=facts)
+
+
+def _photometric(item: InstanceFacts, manifest: Manifest) -> str:
+    accepted = manifest.accepts[0].photometric_interpretation
+    is_open = not item.photometric_interpretation or manifest.gate is not None
+    if accepted and is_open and item.photometric_interpretation not in accepted:
+        return accepted[0]
+    return item.photometric_interpretation

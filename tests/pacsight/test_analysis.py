@@ -14,12 +14,14 @@ from pydicom import dcmread
 from dicom_out.volume import volume_to_dicom
 from inference.config import InferenceConfig
 from inference.model_server import ModelServer
+from inference.reading import read_image
 from inference.registry import scan_models
 from inference.volume import read_nifti
 from pacsight.analysis import Analysis, analyze_study
 from pacsight.local_studies import collect_studies
 from pacsight.samples import chest_radiograph, ct_series
 from tests.pacsight.models import write_mask_model, write_volume_model
+from tests.service import one_model
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 AFFINE = np.array([[0, 1.5, 0, -20], [-1.2, 0, 0, 31], [0, 0, 4.0, 7], [0, 0, 0, 1.0]])
@@ -35,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def analyze(models: Path, path: Path, out: Path, chosen: str | None = None) -> list[Analysis]:
     registry = scan_models(models)
-    server = ModelServer(registry, InferenceConfig(backend="torch"))
+    server = ModelServer(registry, InferenceConfig(backend="torch"), has_gates=True)
     (study,) = collect_studies([path])
     return list(analyze_study(study, registry, server, chosen=chosen, out=out, now=NOW))
 
@@ -145,3 +147,24 @@ def test_series_with_a_missing_slice_is_refused_with_its_reason(
     (found,) = (item for item in analyses if item.model and item.model.model_id == "toy-volume")
     assert found.refusal is not None
     assert (found.refusal.code, "evenly spaced" in found.refusal.message) == ("NOT_A_VOLUME", True)
+
+
+def test_colour_photograph_for_a_model_of_radiographs_is_refused_by_its_gate(
+    tmp_path: Path,
+) -> None:
+    y, x = np.mgrid[0:300, 0:300] / 300
+    photograph = np.stack([200 * x, 180 * y, 90 + 60 * np.sin(9 * x * y)], axis=2)
+    Image.fromarray(photograph.astype(np.uint8)).save(tmp_path / "beach.png")
+    (found,) = analyze(one_model(), tmp_path / "beach.png", tmp_path / "out", "cxr-pneumonia")
+    assert found.refusal is not None
+    assert found.refusal.code in {"OUT_OF_DISTRIBUTION", "QUALITY_BLURRED"}
+
+
+def test_radiograph_saved_in_colour_is_analysed(tmp_path: Path) -> None:
+    ds = chest_radiograph(3, consolidation=False)
+    ds.save_as(tmp_path / "dx.dcm", enforce_file_format=True)
+    Image.fromarray(read_image(tmp_path / "dx.dcm").display).convert("RGB").save(
+        tmp_path / "dx.png"
+    )
+    (found,) = analyze(one_model(), tmp_path / "dx.png", tmp_path / "out", "cxr-pneumonia")
+    assert found.refusal is None
