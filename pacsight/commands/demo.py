@@ -72,7 +72,7 @@ def _rows(outcome: StudyOutcome) -> list[list[str]]:
     if not applied:
         codes = Counter(decision["refused"]["code"] for decision in revision["decisions"])
         reasons = ", ".join(f"{code} ({count})" for code, count in codes.most_common())
-        refused = f"not analysed because no model applies: {reasons or 'none is installed'}"
+        refused = f"not analysed because {reasons or 'no model is installed'}"
         rows.append([study, because, "", refused, "", ""])
     for failure in revision["failures"]:
         reason = f"not analysed because {failure['code']}: {failure['message']}"
