@@ -13,6 +13,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
     && pip install --constraint constraints.txt --requirement requirements.txt
 COPY pacsight pacsight
+COPY viewer_api viewer_api
 COPY scp scp
 COPY inference inference
 COPY dicom_out dicom_out
@@ -40,6 +41,6 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /var/lib/pacsight
 USER pacsight
 VOLUME /var/lib/pacsight
-EXPOSE 11112
+EXPOSE 11112 8080
 ENTRYPOINT ["pacsight"]
 CMD ["serve"]

@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 ROUNDS ?= 10
-PACKAGES := pacsight scp inference dicom_out ledger training
+PACKAGES := pacsight viewer_api scp inference dicom_out ledger training
 
 .DEFAULT_GOAL := help
 .PHONY: help setup peers demo test check format bench soak clean

@@ -23,6 +23,7 @@ from pacsight.commands import (
     serve,
     studies,
     train,
+    users,
 )
 from pacsight.errors import SettingsError
 from pacsight.settings import CONFIG_VARIABLE
@@ -64,13 +65,22 @@ def options(
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     logging.getLogger("pydicom").setLevel(logging.ERROR)  # it warns with values: PHI
     if verbose:
-        for package in ("pacsight", "scp", "inference", "dicom_out", "ledger", "training"):
+        for package in (
+            "pacsight",
+            "scp",
+            "inference",
+            "dicom_out",
+            "ledger",
+            "training",
+            "viewer_api",
+        ):
             logging.getLogger(package).setLevel(logging.INFO)
 
 
 app.command()(serve.serve)
 app.command()(serve.scp)
 app.command()(serve.worker)
+app.command()(serve.web)
 app.command()(demo.demo)
 app.command()(analyze.analyze)
 app.command()(route.route)
@@ -80,6 +90,7 @@ app.command()(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(studies.app, name="studies")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(users.app, name="users")
 
 
 def main() -> None:

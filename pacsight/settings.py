@@ -26,6 +26,7 @@ from inference.config import InferenceConfig
 from ledger.database import migrate, open_database
 from pacsight.errors import SettingsError
 from scp.config import CompletenessConfig, ListenerConfig
+from viewer_api.config import WebConfig
 
 PREFIX = "PACSIGHT_"
 CONFIG_VARIABLE = "PACSIGHT_CONFIG"
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
     inference: InferenceConfig = InferenceConfig()
     destinations: tuple[Destination, ...] = Field(default=())
     delivery: DeliveryConfig = DeliveryConfig()
+    web: WebConfig = WebConfig()
 
     @field_validator("destinations")
     @classmethod

@@ -14,6 +14,8 @@ from scp.config import CompletenessConfig
 
 RELEASED = "released"
 """Outcome of an association whose sender said that it was done (A-RELEASE, PS3.8 section 7.2)"""
+UPLOADED = "uploaded"
+"""Outcome of an upload: a person has chosen the files, and all of them are here"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,15 @@ class Verdict:
 
 
 Rule: TypeAlias = Callable[[StudyEvidence, CompletenessConfig, float], Verdict | None]
+
+
+def _uploaded(evidence: StudyEvidence, config: CompletenessConfig, now: float) -> Verdict | None:
+    closed_at = evidence.last_closed_at
+    if evidence.open_associations or evidence.last_outcome != UPLOADED or closed_at is None:
+        return None
+    if evidence.read_until is not None and evidence.read_until <= closed_at:
+        return None  # some of it is unread
+    return Verdict("UPLOAD_COMPLETE", f"Every file of the upload is here ({_counts(evidence)}).")
 
 
 def _broken_and_quiet(
@@ -99,7 +110,7 @@ def _cap(evidence: StudyEvidence, config: CompletenessConfig, now: float) -> Ver
     )
 
 
-RULES: tuple[Rule, ...] = (_released_and_quiet, _broken_and_quiet, _cap)
+RULES: tuple[Rule, ...] = (_uploaded, _released_and_quiet, _broken_and_quiet, _cap)
 """in the order they are asked"""
 
 

@@ -18,7 +18,7 @@ from packaging.version import Version
 from tests.peers import process
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("pacsight", "scp", "inference", "dicom_out", "ledger", "training")
+PACKAGES = ("pacsight", "viewer_api", "scp", "inference", "dicom_out", "ledger", "training")
 MODULES = sorted(
     path for package in PACKAGES for path in (ROOT / package).rglob("*.py")
     if "versions" not in path.parts

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import ledger.web_tables  # noqa: F401 - declares its tables
 from ledger.tables import Base
 
 context.configure(

@@ -1,4 +1,4 @@
-"""``pacsight serve``, ``scp`` and ``worker``: the processes."""
+"""``pacsight serve``, ``scp``, ``worker`` and ``web``: the processes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Supervised = Annotated[
 
 
 def serve() -> None:
-    """Run everything on this machine: receiver and worker, restarted when they fail."""
+    """Run everything on this machine: receiver, worker and web app, restarted when they fail."""
     settings = load_settings()
     stop = stop_on_signals()
-    roles = [_role("scp"), _role("worker")]
+    roles = [_role("scp"), _role("worker"), _role("web")]
     _banner(settings)
     supervise(roles, stop)
 
@@ -42,6 +42,8 @@ def _banner(settings: Settings) -> None:
         f"Pacsight receives as [bold]{settings.scp.ae_title}[/] on "
         f"{settings.scp.host}:{settings.scp.port}; data in {settings.data_dir}."
     )
+    address = settings.web.public_url or f"http://{settings.web.host}:{settings.web.port}"
+    console.print(f"The web app is at {address}; 'pacsight users add' makes its first user.")
     for destination in settings.destinations:
         console.print(
             f"Results go to {destination.name}: "
@@ -80,3 +82,10 @@ def worker(
         )
     stop = stop_on_signals(supervised=supervised)
     run_worker(load_settings(), stop, name=name or socket.gethostname(), queues=chosen)
+
+
+def web(supervised: Supervised = False) -> None:
+    """Run the web app only (several machines)."""
+    from pacsight.web import run_web
+
+    run_web(load_settings(), stop_on_signals(supervised=supervised))

@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, select, text
 
+import ledger.web_tables  # noqa: F401 - declares its tables
 from ledger.database import migrate, open_database, reading, transaction
 from ledger.errors import LedgerError
 from ledger.tables import Base, Event, Study

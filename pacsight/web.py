@@ -1,0 +1,100 @@
+"""The web process: the app of ``viewer_api`` in uvicorn, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from contextlib import nullcontext
+
+import uvicorn
+
+from inference.registry import scan_models
+from pacsight import __version__
+from pacsight.errors import SettingsError
+from pacsight.exclusive import exclusive
+from pacsight.settings import Settings, open_ledger
+from scp.local_intake import LocalIntake
+from viewer_api.app import create_app
+from viewer_api.context import WebContext
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 128
+STOP_PATIENCE_S = 3
+"""For answers under way; live pages are open for ever."""
+
+
+def run_web(settings: Settings, stop: threading.Event, *, name: str | None = None) -> None:
+    """Serve until `stop` is set.
+
+    Parameters
+    ----------
+    name
+        Of this process in the ledger; default: this host.
+
+    Raises
+    ------
+    SettingsError
+        The port can't be had.
+    AlreadyRunningError
+        A web process of that name runs on this data folder.
+    LedgerError
+        The database can't be opened.
+    """
+    name = name or socket.gethostname()
+    with exclusive(settings.data_dir / f"web-{name}.lock"), _listen(settings) as listening:
+        database = open_ledger(settings)
+        context = WebContext(
+            config=settings.web,
+            database=database,
+            registry=scan_models(settings.models_dir),
+            intake=LocalIntake(settings.scp, settings.spool_dir, database, f"web-{name}"),
+            data_dir=settings.data_dir,
+            spool_dir=settings.spool_dir,
+            destinations=settings.destinations,
+            ae_title=settings.scp.ae_title,
+            version=__version__,
+            clock=time.time,
+        )
+        logger.info("web app on port %d", listening.getsockname()[1])
+        asyncio.run(_serve(settings, context, listening, stop))
+        database.dispose()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    web = settings.web
+    try:
+        return socket.create_server((web.host, web.port), backlog=BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"web.port: {web.host} port {web.port} can't be listened on: {error.strerror}."
+        ) from error
+
+
+async def _serve(
+    settings: Settings, context: WebContext, listening: socket.socket, stop: threading.Event
+) -> None:
+    config = uvicorn.Config(
+        create_app(context),
+        log_config=None,
+        access_log=False,  # addresses of studies are patients' data
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=list(settings.web.trusted_proxies),
+        timeout_graceful_shutdown=STOP_PATIENCE_S,
+        lifespan="on",
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = nullcontext  # type: ignore[assignment,method-assign]  # ours are set
+
+    async def watch() -> None:
+        await asyncio.to_thread(stop.wait)
+        server.should_exit = True
+
+    watching = asyncio.create_task(watch())
+    await server.serve(sockets=[listening])
+    stop.set()
+    await watching

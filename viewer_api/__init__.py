@@ -1,0 +1,1 @@
+"""The web app: sign in, upload, see, understand, keep."""

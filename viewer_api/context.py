@@ -1,0 +1,48 @@
+"""What the web app needs of the world, passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy import Engine
+
+from dicom_out.destination import Destination
+from inference.registry import Registry
+from scp.local_intake import LocalIntake
+from viewer_api.config import WebConfig
+from viewer_api.sign_in import AddressLimit
+
+
+@dataclass(frozen=True, slots=True)
+class WebContext:
+    """Settings, the ledger, what is installed, and a clock (seconds since 1970 UTC)."""
+
+    config: WebConfig
+    database: Engine
+    registry: Registry
+    intake: LocalIntake
+    data_dir: Path
+    spool_dir: Path
+    destinations: tuple[Destination, ...]
+    ae_title: str
+    version: str
+    clock: Callable[[], float]
+    sign_ins: AddressLimit = field(default_factory=AddressLimit)
+
+    @property
+    def uploads_dir(self) -> Path:
+        """Where files of unfinished uploads wait."""
+        return self.data_dir / "uploads"
+
+
+def web_context(request: Request) -> WebContext:
+    """Return what :func:`viewer_api.app.create_app` was given."""
+    context: WebContext = request.app.state.context
+    return context
+
+
+Web = Annotated[WebContext, Depends(web_context)]

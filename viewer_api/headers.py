@@ -1,0 +1,79 @@
+"""What every answer carries so that browsers keep strangers out."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from viewer_api.access import SAFE_METHODS
+from viewer_api.config import WebConfig
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HSTS = "max-age=31536000; includeSubDomains"
+_ALWAYS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class GuardedApp:
+    """Adds the headers, and refuses changes that come from another site or for another host."""
+
+    def __init__(self, app: ASGIApp, config: WebConfig) -> None:
+        self._app = app
+        self._is_secure = config.is_secure
+        self._host = urlsplit(config.public_url).netloc if config.public_url else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _ALWAYS.items():
+                    headers.setdefault(name, value)
+                # Pages hold patients' data: no cache but the browser's own, for this visit.
+                headers.setdefault("cache-control", "no-store")
+                if self._is_secure:
+                    headers.setdefault("strict-transport-security", HSTS)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        if self._is_foreign(scope["method"], headers):
+            refusal = PlainTextResponse("This request comes from another site.", 403)
+            await refusal(scope, receive, send_with_headers)
+            return
+        await self._app(scope, receive, send_with_headers)
+
+    def _is_foreign(self, method: str, headers: Headers) -> bool:
+        host = headers.get("host", "")
+        if self._host is not None and host != self._host:
+            return True
+        if method in SAFE_METHODS:
+            return False
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return True
+        return headers.get("sec-fetch-site") in ("cross-site", "same-site")
