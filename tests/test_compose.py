@@ -29,7 +29,7 @@ EXAMPLE = dict(
     for line in (ROOT / ".env.example").read_text().splitlines()
     if line and not line.startswith("#")
 )
-ROLES = ("scp", "worker")
+ROLES = ("scp", "worker", "web")
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -109,9 +109,10 @@ def test_published_ports_are_those_that_are_listened_on(settings: Settings) -> N
     assert port("scp", settings.scp.port)
     assert port("orthanc", ORTHANC["DicomPort"])
     assert port("orthanc", ORTHANC["HttpPort"])
-    assert dockerfile("EXPOSE") == [str(settings.scp.port)]
+    assert port("web", settings.web.port)
+    assert dockerfile("EXPOSE") == [f"{settings.scp.port} {settings.web.port}"]
     published = [p for service in SERVICES.values() for p in service.get("ports", [])]
-    assert len(published) == 3
+    assert len(published) == 4
     health_check = SERVICES["scp"]["healthcheck"]["test"]
     assert str(settings.scp.port) in health_check
     assert settings.scp.ae_title in health_check
