@@ -20,7 +20,7 @@ from pydicom.errors import InvalidDicomError
 
 from dicom_out.codes import IMAGING_MEASUREMENTS
 from dicom_out.errors import ResultCheckError
-from dicom_out.model_result import ResultObject
+from dicom_out.model_result import Predecessor, ResultObject
 from dicom_out.patient import first_difference
 from dicom_out.uids import is_valid_uid
 
@@ -28,6 +28,7 @@ _BY_VALUE_TYPE = "sr-document-content"
 """The table has no conditions, and what this module requires depends on each item's value type."""
 
 _IDENTIFYING = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+_PREDECESSORS = "PredecessorDocumentsSequence"
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
 
@@ -36,6 +37,7 @@ def check_result(
     sources: Sequence[Dataset],
     identity: Dataset,
     siblings: Sequence[ResultObject] = (),
+    supersedes: Sequence[Predecessor] = (),
 ) -> Dataset:
     """Read a result from its bytes, check it, and return it as read.
 
@@ -49,6 +51,8 @@ def check_result(
         Patient and Study attributes that it must have.
     siblings
         Results that are sent together with it, and to which it may refer.
+    supersedes
+        Earlier reports that a report must name as its predecessors.
 
     Raises
     ------
@@ -66,6 +70,7 @@ def check_result(
         _check_references(ds, known)
         if "ContentSequence" in ds:
             _check_coordinates(ds)
+            _check_predecessors(ds, supersedes)
         else:
             _check_pixels(ds)
     return ds
@@ -158,7 +163,7 @@ def _check_references(ds: Dataset, known: set[tuple[str, str]]) -> None:
             _fail("REFERENCE_UNKNOWN", "it refers to an image that was not analysed.")
     if "ContentSequence" in ds:
         listed = {
-            (str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID))
+            _reference(item)
             for keyword in _EVIDENCE
             for study in ds.get(keyword, ())
             for series in study.ReferencedSeriesSequence
@@ -169,10 +174,39 @@ def _check_references(ds: Dataset, known: set[tuple[str, str]]) -> None:
 
 
 def _references(ds: Dataset) -> Iterator[tuple[str, str]]:
-    for element in ds.iterall():
-        if element.keyword in ("ReferencedSOPSequence", "SourceImageSequence"):
-            for item in element.value:
-                yield str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID)
+    """Yield class and instance of whatever is referred to, but for predecessors."""
+    for element in ds:
+        if element.VR != "SQ" or element.keyword == _PREDECESSORS:
+            continue
+        for item in element.value:
+            if element.keyword in ("ReferencedSOPSequence", "SourceImageSequence"):
+                yield _reference(item)
+            yield from _references(item)
+
+
+def _check_predecessors(ds: Dataset, supersedes: Sequence[Predecessor]) -> None:
+    """Check that the report supersedes what it is said to, and nothing else."""
+    named = {
+        (str(study.StudyInstanceUID), str(series.SeriesInstanceUID), *_reference(item))
+        for study in ds.get(_PREDECESSORS, ())
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    meant = {
+        (
+            str(ds.StudyInstanceUID),
+            earlier.series_instance_uid,
+            earlier.sop_class_uid,
+            earlier.sop_instance_uid,
+        )
+        for earlier in supersedes
+    }
+    if named != meant:
+        _fail("PREDECESSOR_DIFFERS", "it does not name the reports that it supersedes.")
+
+
+def _reference(item: Dataset) -> tuple[str, str]:
+    return str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID)
 
 
 def _check_coordinates(ds: Dataset) -> None:

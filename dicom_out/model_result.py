@@ -75,6 +75,15 @@ class ModelDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """An earlier report of the same model about the same study, which a new one supersedes."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResultObject:
     """A DICOM result, written and checked.
 

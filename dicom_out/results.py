@@ -17,6 +17,7 @@ from dicom_out.groups import image_groups, volume_groups
 from dicom_out.model_result import (
     ImageResult,
     ModelDescription,
+    Predecessor,
     ResultObject,
     VolumeResult,
     fit_model,
@@ -47,6 +48,7 @@ def encode_results(
     model: ModelDescription,
     seed: str,
     now: datetime,
+    supersedes: Sequence[Predecessor] = (),
 ) -> list[ResultObject]:
     """Write what one model says about the images of one study, and check it.
 
@@ -61,6 +63,8 @@ def encode_results(
         revision and the model.
     now
         Date and time of the results, aware of its time zone.
+    supersedes
+        Earlier reports that the new one takes the place of.
 
     Returns
     -------
@@ -85,12 +89,17 @@ def encode_results(
         for result in results
     ]
     with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
-        written = _encode(results, model, identity, seed, now)
-    return _checked(written, sources, identity, model)
+        written = _encode(results, model, identity, seed, now, supersedes)
+    return _checked(written, sources, identity, model, supersedes)
 
 
 def encode_volume(
-    result: VolumeResult, *, model: ModelDescription, seed: str, now: datetime
+    result: VolumeResult,
+    *,
+    model: ModelDescription,
+    seed: str,
+    now: datetime,
+    supersedes: Sequence[Predecessor] = (),
 ) -> list[ResultObject]:
     """Write what one model says about a series, and check it.
 
@@ -98,7 +107,7 @@ def encode_volume(
     ----------
     result
         One prediction with its slices.
-    model, seed, now
+    model, seed, now, supersedes
         As for :func:`encode_results`.
 
     Returns
@@ -128,6 +137,7 @@ def encode_volume(
             conclusions=sentences(result.prediction, result.sources[0]),
             groups=list(volume_groups(result, segmentation, model)),
             segmentations=[] if segmentation is None else [segmentation],
+            supersedes=supersedes,
         )
         report = encode_report(
             content, model=model, identity=identity, series=ResultSeries(seed, "sr", now)
@@ -139,7 +149,7 @@ def encode_volume(
     if segmentation is not None:
         written.append(_write("seg", segmentation))
     written.append(_write("sc", picture))
-    return _checked(written, result.sources, identity, model)
+    return _checked(written, result.sources, identity, model, supersedes)
 
 
 def _checked(
@@ -147,9 +157,10 @@ def _checked(
     sources: Sequence[Dataset],
     identity: Dataset,
     model: ModelDescription,
+    supersedes: Sequence[Predecessor],
 ) -> list[ResultObject]:
     for item in written:
-        check_result(item, sources, identity, written)
+        check_result(item, sources, identity, written, supersedes)
     LOGGER.info("Wrote %d result objects of %s", len(written), model.identity.model_id)
     return written
 
@@ -160,6 +171,7 @@ def _encode(
     identity: Dataset,
     seed: str,
     now: datetime,
+    supersedes: Sequence[Predecessor],
 ) -> list[ResultObject]:
     content = ReportContent(
         sources=[result.source for result in results],
@@ -169,6 +181,7 @@ def _encode(
             for number, result in enumerate(results, 1)
             for group in image_groups(result, number, model)
         ],
+        supersedes=supersedes,
     )
     series = ResultSeries(seed, "sr", now)
     report = encode_report(content, model=model, identity=identity, series=series)

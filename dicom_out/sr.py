@@ -18,13 +18,14 @@ from highdicom.sr import (
     TextContentItem,
 )
 from pydicom import Dataset
+from pydicom.sequence import Sequence as ItemSequence
 from pydicom.sr.codedict import codes as standard
 from pydicom.sr.coding import Code
 
 from dicom_out import codes
 from dicom_out.groups import Group, known_class
 from dicom_out.image_library import image_library
-from dicom_out.model_result import ModelDescription
+from dicom_out.model_result import ModelDescription, Predecessor
 from dicom_out.patient import (
     REQUIRED,
     character_set_of,
@@ -57,12 +58,15 @@ class ReportContent:
         Measurement groups.
     segmentations
         SEG objects that the groups refer to.
+    supersedes
+        Earlier reports that this one takes the place of.
     """
 
     sources: Sequence[Dataset]
     conclusions: Sequence[str]
     groups: Sequence[Group]
     segmentations: Sequence[Dataset] = ()
+    supersedes: Sequence[Predecessor] = ()
 
 
 def encode_report(
@@ -101,6 +105,7 @@ def encode_report(
         coding_schemes=[codes.private_scheme()],
     )
     _name_sop_classes(report, referenced)
+    _set_predecessors(report, content)
     finish(report, source=content.sources[0], identity=identity, model=model, series=series)
     return report
 
@@ -174,6 +179,23 @@ def _procedure(source: Dataset, identity: Dataset) -> Code:
         if 0 < len(value) <= 16 and 0 < len(scheme) <= 16 and 0 < len(meaning) <= 64:
             return Code(value, scheme, meaning)
     return codes.PROCEDURES.get(read_text(source, "Modality"), codes.IMAGING_PROCEDURE)
+
+
+def _set_predecessors(report: Dataset, content: ReportContent) -> None:
+    """Name the documents that this one supersedes (PS3.3 C.17.2)."""
+    if not content.supersedes:
+        return
+    study = Dataset()
+    study.StudyInstanceUID = content.sources[0].StudyInstanceUID
+    study.ReferencedSeriesSequence = ItemSequence()
+    for earlier in content.supersedes:
+        instance, series = Dataset(), Dataset()
+        instance.ReferencedSOPClassUID = earlier.sop_class_uid
+        instance.ReferencedSOPInstanceUID = earlier.sop_instance_uid
+        series.SeriesInstanceUID = earlier.series_instance_uid
+        series.ReferencedSOPSequence = ItemSequence([instance])
+        study.ReferencedSeriesSequence.append(series)
+    report.PredecessorDocumentsSequence = ItemSequence([study])
 
 
 def _name_sop_classes(report: Dataset, sources: Sequence[Dataset]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_out.model_result import ImageResult, ResultObject, VolumeResult
+from dicom_out.model_result import ImageResult, Predecessor, ResultObject, VolumeResult
 from dicom_out.results import encode_results, encode_volume
 from inference.registry import ModelPackage, Registry
 from ledger.database import reading, transaction
@@ -39,7 +39,7 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
     with reading(context.database) as session:
         decision = accepted_decision(session, work.decision_id)
         study_uid = study_of(session, work.revision_id).study_instance_uid
-        number = session.get_one(Revision, work.revision_id).number
+        revision = session.get_one(Revision, work.revision_id)
         predictions = session.scalars(
             select(PredictionRow)
             .where(PredictionRow.decision_id == decision.id)
@@ -47,15 +47,16 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
         ).all()
         if _is_encoded(session, decision.id):
             return []
+        supersedes = _earlier_reports(session, revision, decision.model_id)
     model = describe_model(_package(context.registry, decision))
-    seed = f"{study_uid}/{number}/{decision.model_id}/{decision.model_digest}"
+    seed = f"{study_uid}/{revision.number}/{decision.model_id}/{decision.model_digest}"
     now = datetime.fromtimestamp(context.clock()).astimezone()
     if takes_series(context, decision):
         volume = _volume_result(context, work, predictions[0])
-        objects = encode_volume(volume, model=model, seed=seed, now=now)
+        objects = encode_volume(volume, model=model, seed=seed, now=now, supersedes=supersedes)
     else:
         results = [_image_result(context, work, row) for row in predictions]
-        objects = encode_results(results, model=model, seed=seed, now=now)
+        objects = encode_results(results, model=model, seed=seed, now=now, supersedes=supersedes)
     paths = [_write(context.settings.data_dir, decision.id, item) for item in objects]
     with transaction(context.database) as session:
         if not _is_encoded(session, decision.id):
@@ -74,6 +75,29 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
 def _is_encoded(session: Session, decision_id: int) -> bool:
     query = select(ResultObjectRow.id).where(ResultObjectRow.decision_id == decision_id).limit(1)
     return session.scalar(query) is not None
+
+
+def _earlier_reports(session: Session, revision: Revision, model_id: str) -> list[Predecessor]:
+    """Return the newest report of a model about an earlier revision of the study, if there is one.
+
+    That one names its own predecessor, and so on.
+    """
+    row = session.scalar(
+        select(ResultObjectRow)
+        .join(Decision, ResultObjectRow.decision_id == Decision.id)
+        .join(Revision, Decision.revision_id == Revision.id)
+        .where(
+            Revision.study_id == revision.study_id,
+            Revision.number < revision.number,
+            Decision.model_id == model_id,
+            ResultObjectRow.kind == "sr",
+        )
+        .order_by(Revision.number.desc())
+        .limit(1)
+    )
+    if row is None:
+        return []
+    return [Predecessor(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid)]
 
 
 def _package(registry: Registry, decision: Decision) -> ModelPackage:

@@ -116,6 +116,10 @@ def foreign_reference(ds: Dataset) -> None:
     region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID = "1.2.3"
 
 
+def name_predecessor(ds: Dataset) -> None:
+    ds.PredecessorDocumentsSequence = ds.CurrentRequestedProcedureEvidenceSequence
+
+
 def foreign_source(ds: Dataset) -> None:
     ds.SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
 
@@ -159,6 +163,7 @@ REPORTS = [
     (drop_coordinates, "COORDINATES_MISSING"),
     (drop_measurements, "MEASUREMENTS_MISSING"),
     (foreign_reference, "REFERENCE_UNKNOWN"),
+    (name_predecessor, "PREDECESSOR_DIFFERS"),
 ]
 CAPTURES = [
     (foreign_source, "REFERENCE_UNKNOWN"),

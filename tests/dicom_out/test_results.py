@@ -14,6 +14,7 @@ from pydicom.sequence import Sequence as ItemSequence
 from pydicom.uid import UltrasoundMultiFrameImageStorage
 
 from dicom_out.errors import ResultInputError
+from dicom_out.model_result import Predecessor
 from dicom_out.results import encode_results
 from ledger.domain import Code, Finding
 from pacsight.samples import SamplePatient
@@ -272,6 +273,19 @@ def test_the_tracking_uid_outlives_a_revision() -> None:
     mine, yours = read(encode(source(), seed="a")[0]), read(encode(source(), seed="b")[0])
     name = "Tracking Unique Identifier"
     assert named(mine, name)[0].UID == named(yours, name)[0].UID
+
+
+def test_a_report_names_the_one_that_it_supersedes() -> None:
+    earlier = encode(source(), seed="a")[0]
+    gone = Predecessor(earlier.sop_class_uid, earlier.sop_instance_uid, earlier.series_instance_uid)
+    written = encode_results(
+        [image_result(source())], model=MODEL, seed="b", now=NOW, supersedes=[gone]
+    )
+    (study,) = read(written[0]).PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert study.StudyInstanceUID == source().StudyInstanceUID
+    assert series.SeriesInstanceUID == earlier.series_instance_uid
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == earlier.sop_instance_uid
 
 
 def test_times_are_in_the_time_zone_that_the_study_declares() -> None:

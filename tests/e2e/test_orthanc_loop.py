@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -201,6 +202,27 @@ def test_late_instance_and_replay_are_new_revisions(
     instances = hospital.orthanc.dicomweb(f"studies/{uid}/instances")
     kinds = [instance["00080060"]["Value"][0] for instance in instances]
     assert sorted(kinds) == ["OT"] * 5 + ["SR"] * 3
+    reports = [
+        hospital.orthanc.dicomweb(
+            f"studies/{uid}/series/{one['0020000E']['Value'][0]}/instances/{_uid(one)}/metadata"
+        )[0]
+        for one in instances
+        if one["00080060"]["Value"] == ["SR"]
+    ]
+    chain = {_uid(report): _predecessor(report) for report in reports}
+    newest = (set(chain) - set(chain.values())).pop()
+    assert chain[chain[chain[newest]]] == ""  # each names the one before, the first none
+
+
+def _uid(report: dict[str, Any]) -> str:
+    return str(report["00080018"]["Value"][0])
+
+
+def _predecessor(report: dict[str, Any]) -> str:
+    if "0040A360" not in report:  # Predecessor Documents Sequence
+        return ""
+    series = report["0040A360"]["Value"][0]["00081115"]["Value"][0]
+    return str(series["00081199"]["Value"][0]["00081155"]["Value"][0])
 
 
 @pytest.mark.parametrize("hospital", ["sqlite"], indirect=True)
