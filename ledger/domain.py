@@ -77,6 +77,30 @@ class InstanceFacts:
     manufacturer: str = ""
     patient_age: str = ""
     patient_sex: str = ""
+    patient_age_years: float | None = None
+    """From Patient's Age, else from birth and study date."""
+    acquisition_number: int = 0
+    echo_number: int = 0
+    temporal_position: int = 0
+    """Temporal Position Identifier (0020,0100)."""
+    frame_of_reference_uid: str = ""
+    image_position: tuple[float, ...] = ()
+    """Image Position (Patient), three numbers, mm. Of several frames the first one's, as all that
+    follows."""
+    image_orientation: tuple[float, ...] = ()
+    """Image Orientation (Patient), six direction cosines."""
+    pixel_spacing_mm: tuple[float, ...] = ()
+    """Pixel Spacing: between rows, between columns."""
+    slice_thickness_mm: float = 0.0
+    contrast_agent: str = ""
+    """Contrast/Bolus Agent; ``""``: none, or not said."""
+    convolution_kernel: str = ""
+    images_in_acquisition: int = 0
+    number_of_temporal_positions: int = 0
+    number_of_study_related_series: int = 0
+    number_of_study_related_instances: int = 0
+    number_of_series_related_instances: int = 0
+    requested_procedure_priority: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that :meth:`from_json` reads back."""
@@ -86,7 +110,9 @@ class InstanceFacts:
     def from_json(cls, data: Mapping[str, Any]) -> InstanceFacts:
         """Read what :meth:`to_json` wrote; keys of other versions are ignored."""
         known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
-        known["image_type"] = tuple(known.get("image_type", ()))
+        for name, value in known.items():
+            if isinstance(value, list):
+                known[name] = tuple(value)
         return cls(**known)
 
 

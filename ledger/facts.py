@@ -7,6 +7,7 @@ understood is absent. Nothing here looks at pixels.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 import warnings
@@ -23,6 +24,8 @@ from pydicom.tag import BaseTag, Tag
 
 from ledger.domain import InstanceFacts, PatientFacts
 from ledger.errors import UidInvalidError, UidMissingError
+from ledger.functional_groups import first_frame_items
+from ledger.patient_age import years_of
 from ledger.product import PRODUCT
 
 MAX_TEXT = 512
@@ -61,7 +64,8 @@ def read_facts(ds: Dataset) -> tuple[InstanceFacts, PatientFacts]:
     """
     with warnings.catch_warnings(action="ignore"):  # pydicom on unknown character sets
         header = _Header(ds)
-        return _instance_facts(header, ds), _patient_facts(header)
+        patient = _patient_facts(header)
+        return _instance_facts(header, ds, patient), patient
 
 
 def is_result(ds: Dataset) -> bool:
@@ -77,8 +81,10 @@ def is_result(ds: Dataset) -> bool:
     )
 
 
-def _instance_facts(header: _Header, ds: Dataset) -> InstanceFacts:
+def _instance_facts(header: _Header, ds: Dataset, patient: PatientFacts) -> InstanceFacts:
     meta = getattr(ds, "file_meta", None)
+    frame = [header, *(_Header(item) for item in first_frame_items(ds))]
+    age = header.text("PatientAge")
     return InstanceFacts(
         study_instance_uid=header.uid("StudyInstanceUID"),
         series_instance_uid=header.uid("SeriesInstanceUID"),
@@ -101,9 +107,42 @@ def _instance_facts(header: _Header, ds: Dataset) -> InstanceFacts:
         has_pixel_data=any(keyword in ds for keyword in PIXEL_KEYWORDS),
         burned_in_annotation=header.text("BurnedInAnnotation"),
         manufacturer=header.text("Manufacturer"),
-        patient_age=header.text("PatientAge"),
-        patient_sex=header.text("PatientSex"),
+        patient_age=age,
+        patient_sex=patient.patient_sex,
+        patient_age_years=years_of(age, patient.patient_birth_date, patient.study_date),
+        acquisition_number=header.number("AcquisitionNumber"),
+        echo_number=header.number("EchoNumbers"),
+        temporal_position=header.number("TemporalPositionIdentifier"),
+        frame_of_reference_uid=header.text("FrameOfReferenceUID")[:64],
+        image_position=_decimals(frame, "ImagePositionPatient", 3),
+        image_orientation=_decimals(frame, "ImageOrientationPatient", 6),
+        pixel_spacing_mm=_decimals(frame, "PixelSpacing", 2),
+        slice_thickness_mm=sum(_decimals(frame, "SliceThickness", 1)),
+        contrast_agent=_first_text(frame, "ContrastBolusAgent"),
+        convolution_kernel=_first_text(frame, "ConvolutionKernel"),
+        images_in_acquisition=header.number("ImagesInAcquisition"),
+        number_of_temporal_positions=header.number("NumberOfTemporalPositions"),
+        number_of_study_related_series=header.number("NumberOfStudyRelatedSeries"),
+        number_of_study_related_instances=header.number("NumberOfStudyRelatedInstances"),
+        number_of_series_related_instances=header.number("NumberOfSeriesRelatedInstances"),
+        requested_procedure_priority=_first_text(frame, "RequestedProcedurePriority"),
     )
+
+
+def _decimals(places: Sequence[_Header], keyword: str, count: int) -> tuple[float, ...]:
+    """Return the numbers of an attribute where it is first complete, or ``()``."""
+    for place in places:
+        try:
+            values = tuple(float(text) for text in place.texts(keyword))
+        except ValueError:
+            continue
+        if len(values) == count and all(math.isfinite(value) for value in values):
+            return values
+    return ()
+
+
+def _first_text(places: Sequence[_Header], keyword: str) -> str:
+    return next((text for place in places if (text := place.text(keyword))), "")
 
 
 def _patient_facts(header: _Header) -> PatientFacts:

@@ -19,6 +19,7 @@ from ledger.database import reading, transaction
 from ledger.domain import InstanceFacts, PatientFacts
 from ledger.errors import UidInvalidError, UidMissingError, UnreadableError
 from ledger.facts import MAX_TEXT, read_facts
+from ledger.patient_age import years_of
 from ledger.tables import Study
 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -69,6 +70,13 @@ def test_facts_of_a_written_file_are_read_back() -> None:
     ds.PatientName, ds.PatientBirthDate = "Doe^Jane", "19800101"
     ds.AccessionNumber, ds.StudyDate, ds.StudyTime = "A1", "20260101", "101112.5"
     ds.StudyDescription = "Chest"
+    ds.ImagePositionPatient, ds.ImageOrientationPatient = [1, -2, 3.5], [1, 0, 0, 0, 0, -1]
+    ds.PixelSpacing, ds.SliceThickness, ds.FrameOfReferenceUID = [0.5, 0.7], 2.5, "1.2.9"
+    ds.AcquisitionNumber, ds.ImagesInAcquisition, ds.EchoNumbers = 3, 40, 2
+    ds.TemporalPositionIdentifier, ds.NumberOfTemporalPositions = 5, 20
+    ds.NumberOfStudyRelatedSeries, ds.NumberOfStudyRelatedInstances = 2, 80
+    ds.NumberOfSeriesRelatedInstances, ds.RequestedProcedurePriority = 40, "STAT"
+    ds.ContrastBolusAgent, ds.ConvolutionKernel = "Gadolinium", "B30f"
     ds.BitsAllocated, ds.HighBit, ds.PixelRepresentation = 16, 11, 0
     ds.PixelData = b"\0\0"
     expected = InstanceFacts(
@@ -95,6 +103,23 @@ def test_facts_of_a_written_file_are_read_back() -> None:
         manufacturer="Maker",
         patient_age="044Y",
         patient_sex="F",
+        patient_age_years=44.0,
+        acquisition_number=3,
+        echo_number=2,
+        temporal_position=5,
+        frame_of_reference_uid="1.2.9",
+        image_position=(1.0, -2.0, 3.5),
+        image_orientation=(1.0, 0.0, 0.0, 0.0, 0.0, -1.0),
+        pixel_spacing_mm=(0.5, 0.7),
+        slice_thickness_mm=2.5,
+        contrast_agent="Gadolinium",
+        convolution_kernel="B30f",
+        images_in_acquisition=40,
+        number_of_temporal_positions=20,
+        number_of_study_related_series=2,
+        number_of_study_related_instances=80,
+        number_of_series_related_instances=40,
+        requested_procedure_priority="STAT",
     )
     person = PatientFacts(
         "4711", "Doe^Jane", "19800101", "F", "A1", "20260101", "101112.5", "Chest"
@@ -109,6 +134,38 @@ def test_facts_of_a_written_file_are_read_back() -> None:
     read.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     assert read_facts(read) == (expected, person)
     assert InstanceFacts.from_json(expected.to_json()) == expected
+
+
+def test_place_of_the_first_frame_comes_from_functional_groups() -> None:
+    measures, place, shared, frame = (Dataset() for _ in range(4))
+    measures.PixelSpacing, measures.SliceThickness = [0.5, 0.6], 3
+    place.ImagePositionPatient = [1, 2, 3]
+    shared.PixelMeasuresSequence, frame.PlanePositionSequence = [measures], [place]
+    ds = header()
+    ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence = [shared], [frame]
+    read = facts(ds)
+    assert (read.pixel_spacing_mm, read.slice_thickness_mm) == ((0.5, 0.6), 3.0)
+    assert read.image_position == (1.0, 2.0, 3.0)
+    assert read.image_orientation == ()
+
+
+def test_broken_numbers_and_sequences_are_absent() -> None:
+    read = facts(header((0x00200032, "DS", b"1\\x\\3"), (0x52009229, "UN", b"junk")))
+    assert (read.image_position, read.pixel_spacing_mm) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("age", "born", "studied", "years"),
+    [
+        ("006M", "", "", 0.5),
+        ("", "20200101", "20260101", 6.0),
+        ("", "1.1.2020", "20260101", None),
+        ("", "20270101", "20260101", None),
+        ("44", "", "", None),
+    ],
+)
+def test_age_in_years(age: str, born: str, studied: str, years: float | None) -> None:
+    assert years_of(age, born, studied) == (years if years is None else pytest.approx(years, 1e-3))
 
 
 def test_header_with_nothing_but_uids_has_empty_facts() -> None:
