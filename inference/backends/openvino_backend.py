@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,21 +87,26 @@ class OpenVinoBackend:
         return tuple(request.get_output_tensor(index).data.copy() for index in range(count))
 
 
+_hiding = threading.Lock()
+
+
 @contextmanager
 def _without_telemetry() -> Iterator[None]:
     """Hide the package that reports every import of OpenVINO to its maker; a stub takes its place.
 
-    A hospital's server sends nothing anywhere that nobody asked for.
+    A hospital's server sends nothing anywhere that nobody asked for. One thread at a time: what it
+    changes is the whole process's, and several models may be loading.
     """
-    hidden = sys.modules.get(_TELEMETRY)
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # the documented way to block one
-    try:
-        yield
-    finally:
-        if hidden is None:
-            del sys.modules[_TELEMETRY]
-        else:
-            sys.modules[_TELEMETRY] = hidden
+    with _hiding:
+        hidden = sys.modules.get(_TELEMETRY)
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # the documented way
+        try:
+            yield
+        finally:
+            if hidden is None:
+                del sys.modules[_TELEMETRY]
+            else:
+                sys.modules[_TELEMETRY] = hidden
 
 
 def _import_openvino() -> Any:

@@ -82,6 +82,15 @@ assert "openvino_telemetry" not in sys.modules, "telemetry was loaded"
     assert [(path, path.stat().st_mtime_ns) for path in cached(model_cache)] == before
 
 
+def test_models_can_be_converted_by_several_threads(toy: ModelPackage) -> None:
+    config = InferenceConfig(cache_dir=None)
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: OpenVinoBackend(toy, config), range(4)))
+    first = opened[0].run(BATCH)[0]
+    for backend in opened[1:]:
+        np.testing.assert_array_equal(backend.run(BATCH)[0], first)
+
+
 def test_cache_entry_that_openvino_does_not_take_is_made_again(
     toy: ModelPackage, openvino_backend: OpenVinoBackend, model_cache: Path, tmp_path: Path
 ) -> None:
