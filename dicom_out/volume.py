@@ -20,7 +20,7 @@ LARGEST = 32767
 
 
 def volume_to_dicom(
-    array: NDArray[np.float32],
+    array: NDArray[np.float32] | NDArray[np.int16],
     affine: NDArray[np.float64],
     *,
     seed: str,
@@ -82,7 +82,9 @@ def volume_to_dicom(
     return series
 
 
-def _as_integers(array: NDArray[np.float32]) -> tuple[NDArray[np.int16], float, float]:
+def _as_integers(
+    array: NDArray[np.float32] | NDArray[np.int16],
+) -> tuple[NDArray[np.int16], float, float]:
     """Return int16 values with the slope and intercept that bring the given ones back."""
     low, high = float(array.min()), float(array.max())
     if low >= -LARGEST and high <= LARGEST and np.array_equal(array, np.rint(array)):

@@ -68,14 +68,22 @@ def gray_values(pixels: Values, header: Dataset) -> Display:
     return cast(Display, table[codes])
 
 
-def frame_header(header: Dataset) -> Dataset:
-    """Return a header with the first frame's functional groups at the top (PS3.3 C.7.6.16).
+def frame_header(header: Dataset, index: int = 0) -> Dataset:
+    """Return a header with the values of one frame's functional groups at the top.
 
-    Classic images come back as they are.
+    Parameters
+    ----------
+    header
+        Of an enhanced object (PS3.3 C.7.6.16); classic images come back as they are.
+    index
+        Of the frame, from 0.
     """
     groups = [
-        header.get(keyword)[0]
-        for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+        header.get(keyword)[place]
+        for keyword, place in (
+            ("SharedFunctionalGroupsSequence", 0),
+            ("PerFrameFunctionalGroupsSequence", index),
+        )
         if header.get(keyword)
     ]
     flat = Dataset()
@@ -86,6 +94,8 @@ def frame_header(header: Dataset) -> Dataset:
         for keyword in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
             if group.get(keyword):
                 flat.update(group.get(keyword)[0])
+        if group.get("RealWorldValueMappingSequence"):
+            flat.RealWorldValueMappingSequence = group.RealWorldValueMappingSequence
     return flat
 
 
@@ -110,8 +120,25 @@ def _transform(stored: Values, image: Values, header: Dataset) -> Display:
 
 
 def modality_values(pixels: Values, header: Dataset) -> Display:
-    """Return stored values after the Modality LUT or rescale, float32 (PS3.3 C.11.1)."""
+    """Return stored values in the unit that they measure, float32.
+
+    That is after the Modality LUT or rescale (PS3.3 C.11.1), or where there is none after the first
+    real world value mapping (C.7.6.16.2.11), as some MR and PET have it.
+    """
+    if header.get("RealWorldValueMappingSequence") and not (
+        header.get("ModalityLUTSequence") or header.get("RescaleSlope")
+    ):
+        return _real_world(pixels, header.RealWorldValueMappingSequence[0])
     return np.asarray(_modality(pixels, header), np.float32)
+
+
+def _real_world(stored: Values, mapping: Dataset) -> Display:
+    if mapping.get("RealWorldValueLUTData"):
+        table = np.asarray(mapping.RealWorldValueLUTData, np.float32)
+        places = stored.astype(np.int64) - int(mapping.RealWorldValueFirstValueMapped)
+        return table[np.clip(places, 0, len(table) - 1)]
+    slope, intercept = float(mapping.RealWorldValueSlope), float(mapping.RealWorldValueIntercept)
+    return (stored * np.float64(slope) + intercept).astype(np.float32)
 
 
 def _modality(stored: Values, header: Dataset) -> Values:

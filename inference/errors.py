@@ -27,6 +27,16 @@
     │   ├── ImageTooSmallError         less than the model's minimum
     │   ├── ImageTooLargeError         more than can be decoded safely
     │   ├── NotAVolumeError            no even block of voxels
+    │   │   ├── TooFewSlicesError      fewer than two slices
+    │   │   ├── GeometryMissingError   a slice doesn't say where it lies
+    │   │   ├── SizesDifferError       slices of different size
+    │   │   ├── FramesOfReferenceDifferError  slices of different frames of reference
+    │   │   ├── OrientationsDifferError  slices that aren't parallel
+    │   │   ├── PixelSpacingsDifferError  slices with pixels of different size
+    │   │   ├── DoubledPositionError   two slices at one place
+    │   │   ├── SliceGapError          a slice is missing
+    │   │   ├── UnevenSlicesError      the distance of slices changes
+    │   │   └── GantryTiltError        a sheared stack
     │   ├── VolumeTooLargeError        more voxels than can be handled
     │   ├── QualityError               the model's gate refuses it
     │   │   ├── EmptyImageError        it shows nothing
@@ -188,6 +198,66 @@ class NotAVolumeError(ImageError):
     """Slices or a file that make no even block of voxels."""
 
     code = "NOT_A_VOLUME"
+
+
+class TooFewSlicesError(NotAVolumeError):
+    """Fewer slices than a volume needs."""
+
+    code = "TOO_FEW_SLICES"
+
+
+class GeometryMissingError(NotAVolumeError):
+    """A slice doesn't say, or not validly, where it lies or how large its pixels are."""
+
+    code = "GEOMETRY_MISSING"
+
+
+class SizesDifferError(NotAVolumeError):
+    """Slices of different numbers of rows or columns."""
+
+    code = "SLICE_SIZES_DIFFER"
+
+
+class FramesOfReferenceDifferError(NotAVolumeError):
+    """Slices whose positions count from different origins."""
+
+    code = "FRAMES_OF_REFERENCE_DIFFER"
+
+
+class OrientationsDifferError(NotAVolumeError):
+    """Slices that aren't parallel."""
+
+    code = "ORIENTATIONS_DIFFER"
+
+
+class PixelSpacingsDifferError(NotAVolumeError):
+    """Slices with pixels of different size."""
+
+    code = "PIXEL_SPACINGS_DIFFER"
+
+
+class DoubledPositionError(NotAVolumeError):
+    """Two slices at one place."""
+
+    code = "SLICE_POSITION_DOUBLED"
+
+
+class SliceGapError(NotAVolumeError):
+    """One slice or more is missing."""
+
+    code = "SLICE_GAP"
+
+
+class UnevenSlicesError(NotAVolumeError):
+    """The distance of neighbouring slices changes."""
+
+    code = "SLICES_UNEVEN"
+
+
+class GantryTiltError(NotAVolumeError):
+    """The slices are shifted against each other."""
+
+    code = "GANTRY_TILT"
 
 
 class VolumeTooLargeError(ImageError):

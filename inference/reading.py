@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import data_element_generator
-from pydicom.pixels import pixel_array
+from pydicom.pixels import iter_pixels, pixel_array
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -46,7 +46,7 @@ from inference.transfer_syntaxes import DECODABLE
 from ledger.domain import InstanceFacts
 from ledger.facts import PIXEL_KEYWORDS, read_facts
 
-__all__ = ["SourceImage", "read_image", "read_slice"]
+__all__ = ["OpenedImage", "SourceImage", "open_image", "read_frames", "read_image"]
 
 MAX_FRAME_PIXELS = 250_000_000
 MAX_INFLATED_BYTES = 1 << 30
@@ -128,18 +128,37 @@ def _looks_like_dicom(start: bytes) -> bool:
     return False
 
 
-def read_slice(source: BinaryIO) -> tuple[NDArray[np.float32], Dataset]:
-    """Read one slice of a series: its values after Modality LUT (HU for CT), and its header.
+@dataclass(frozen=True, slots=True)
+class OpenedImage:
+    """A DICOM image whose header was read and whose pixels can be decoded.
+
+    Attributes
+    ----------
+    dataset
+        The header without pixel data.
+    facts
+        What it says.
+    transfer_syntax_uid
+        How the pixels are encoded.
+    """
+
+    dataset: Dataset
+    facts: InstanceFacts
+    transfer_syntax_uid: str
+
+    @property
+    def is_multi_frame(self) -> bool:
+        """Whether the object has several frames."""
+        return self.facts.number_of_frames > 1
+
+
+def open_image(source: BinaryIO) -> OpenedImage:
+    """Read the header of a DICOM image.
 
     Parameters
     ----------
     source
-        An open DICOM file that can seek, at its start.
-
-    Returns
-    -------
-    tuple
-        float32 [rows, columns], and the header without pixel data.
+        An open file that can seek, at its start.
 
     Raises
     ------
@@ -149,25 +168,8 @@ def read_slice(source: BinaryIO) -> tuple[NDArray[np.float32], Dataset]:
         A DICOM object without the UIDs that identify it.
     """
     with warnings.catch_warnings(action="ignore"):
-        header, _facts, pixels = _decode(source)
-        with _decoding():
-            values = modality_values(pixels, frame_header(header))
-    if values.ndim != 2:
-        raise PixelsUnreadableError("A slice of a series must be grey; this one is in colour.")
-    return values, header
-
-
-def _read_dicom(file: BinaryIO) -> SourceImage:
-    header, facts, pixels = _decode(file)
-    with _decoding():
-        array = _display_values(pixels, frame_header(header))
-    return SourceImage.of(array, facts, header)
-
-
-def _decode(file: BinaryIO) -> tuple[Dataset, InstanceFacts, NDArray[Any]]:
-    """Return header, facts and the first frame's stored values."""
-    header, has_pixels = _read_header(file)
-    facts = replace(read_facts(header)[0], has_pixel_data=has_pixels)
+        header, has_pixels = _read_header(source)
+        facts = replace(read_facts(header)[0], has_pixel_data=has_pixels)
     if not has_pixels:
         raise MissingPixelDataError("The DICOM object has no Pixel Data; it is not an image.")
     syntax = _transfer_syntax(header)
@@ -179,9 +181,41 @@ def _decode(file: BinaryIO) -> tuple[Dataset, InstanceFacts, NDArray[Any]]:
         raise ImageTooLargeError(
             f"A frame has more than {MAX_FRAME_PIXELS // 1_000_000} million pixels."
         )
+    return OpenedImage(header, facts, syntax)
+
+
+def read_frames(
+    source: BinaryIO, image: OpenedImage, numbers: Sequence[int]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield frames after Modality LUT (HU for CT), float32 [rows, columns], one at a time.
+
+    Parameters
+    ----------
+    source
+        The file that `image` was opened from.
+    numbers
+        Which frames, from 1, in the order wanted.
+
+    Raises
+    ------
+    ImageError
+        One of its kinds; nothing else escapes.
+    """
+    with warnings.catch_warnings(action="ignore"), _decoding():
+        for number, pixels in zip(numbers, _frames(source, image, numbers), strict=True):
+            if pixels.ndim != 2:
+                raise PixelsUnreadableError(
+                    "A slice of a series must be grey; this one is in colour."
+                )
+            yield modality_values(pixels, frame_header(image.dataset, number - 1))
+
+
+def _read_dicom(file: BinaryIO) -> SourceImage:
+    image = open_image(file)
     with _decoding():
-        pixels = _first_frame(file, syntax, facts.number_of_frames)
-    return header, facts, pixels
+        (pixels,) = _frames(file, image, [1])
+        array = _display_values(pixels, frame_header(image.dataset))
+    return SourceImage.of(array, image.facts, image.dataset)
 
 
 def _read_header(file: BinaryIO) -> tuple[Dataset, bool]:
@@ -241,14 +275,21 @@ def _transfer_syntax(header: Dataset) -> str:
     return str(ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian)
 
 
-def _first_frame(file: BinaryIO, syntax: str, frames: int) -> NDArray[Any]:
-    """Decode the first frame: [rows, columns] or RGB [rows, columns, 3], stored values."""
+def _frames(file: BinaryIO, image: OpenedImage, numbers: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """Decode frames: stored values, [rows, columns] or RGB [rows, columns, 3].
+
+    Only one frame of many is in memory, unless the whole data set is deflated.
+    """
     file.seek(0)
-    if frames > 1 and syntax != DeflatedExplicitVRLittleEndian:
-        return pixel_array(file, index=0, transfer_syntax_uid=UID(syntax))
+    syntax = UID(image.transfer_syntax_uid)
+    if image.is_multi_frame and syntax != DeflatedExplicitVRLittleEndian:
+        indices = [number - 1 for number in numbers]
+        yield from iter_pixels(file, indices=indices, transfer_syntax_uid=syntax)
+        return
     dataset = dcmread(file, force=True)
-    dataset.file_meta.TransferSyntaxUID = UID(syntax)
-    return pixel_array(dataset, index=0)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    for number in numbers:
+        yield pixel_array(dataset, index=number - 1)
 
 
 def _display_values(pixels: NDArray[Any], header: Dataset) -> NDArray[np.float32]:

@@ -1,19 +1,15 @@
-"""A series as one block of voxels with its place in the patient: from DICOM slices or NIfTI.
+"""A series as one block of voxels with its place in the patient, read from DICOM.
 
 Slices are put in order by their position along the normal, never by name or Instance Number.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import BinaryIO
 
-import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
@@ -21,30 +17,22 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from inference.errors import NotAnImageError, NotAVolumeError, VolumeTooLargeError
-from inference.reading import read_slice
+from inference.display_values import frame_header
+from inference.errors import NotAVolumeError, VolumeTooLargeError
+from inference.frames import frames_of, plane_of
+from inference.reading import open_image, read_frames
+from inference.stack import Plane, stack_of
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MAX_VOXELS = 1 << 29
-LARGEST_GAP = 0.05
-"""How far a slice may be from its place, as a share of the distance of slices."""
-_ANGLE = 1e-3
-_SHEAR = 0.02
-_BROKEN_NIFTI = (
-    EOFError,
-    HeaderDataError,
-    ImageFileError,
-    OSError,
-    OverflowError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+SAMPLE_VOXELS = 2_000_000
+"""Percentiles are taken from about this many voxels."""
+_INT16 = np.iinfo(np.int16)
+
+Voxels = NDArray[np.float32] | NDArray[np.int16]
+"""Values after Modality LUT: int16 where all of them are such whole numbers, as of CT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +42,23 @@ class Volume:
     Attributes
     ----------
     array
-        float32 [slices, rows, columns], values after Modality LUT (HU for CT).
+        int16 or float32 [slices, rows, columns], values after Modality LUT (HU for CT).
     affine
         float64 [4, 4]: (slice, row, column, 1) to millimetres in the patient, DICOM's LPS.
     headers
-        One header a slice, without pixel data, in the order of the slices; none from NIfTI.
+        The header of each slice, without pixel data, in the order of the slices; none from NIfTI.
+        Slices that are frames of one object share its header.
+    frame_numbers
+        Of slices that are frames of one object their numbers, from 1; else none.
+    volumes
+        How many volumes the source holds, such as phases; this is the first one.
     """
 
-    array: NDArray[np.float32]
+    array: Voxels
     affine: NDArray[np.float64]
     headers: tuple[Dataset, ...] = ()
+    frame_numbers: tuple[int, ...] = ()
+    volumes: int = 1
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -79,108 +74,100 @@ class Volume:
     @property
     def display(self) -> NDArray[np.uint8]:
         """Grey values for people, uint8 [slices, rows, columns]: 0.5 % to 99.5 % of all voxels."""
-        low, high = np.percentile(self.array, (0.5, 99.5))
-        scaled = (self.array - low) * (255.0 / max(high - low, 1e-6))
-        return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
+        low, high = self.percentiles(0.5, 99.5)
+        factor = np.float32(255.0 / max(high - low, 1e-6))
+        shown = np.empty(self.array.shape, np.uint8)
+        for number, plane in enumerate(self.array):
+            scaled = (plane.astype(np.float32) - np.float32(low)) * factor
+            shown[number] = np.clip(np.rint(scaled), 0, 255)
+        return shown
 
     @property
     def sop_instance_uids(self) -> tuple[str, ...]:
-        """SOP Instance UIDs of the slices; one empty one without headers."""
+        """SOP Instance UID of each slice; one empty one without headers."""
         return tuple(str(header.SOPInstanceUID) for header in self.headers) or ("",)
+
+    def percentiles(self, low: float, high: float) -> tuple[float, float]:
+        """Return two percentiles of the values, taken from a sample where there are very many."""
+        step = max(1, self.array.size // SAMPLE_VOXELS)
+        values = np.percentile(self.array.reshape(-1)[::step], (low, high))
+        return float(values[0]), float(values[1])
+
+    def slice_header(self, index: int) -> Dataset | None:
+        """Return what is said of one slice, functional groups included; None from NIfTI."""
+        if not self.headers:
+            return None
+        number = self.frame_numbers[index] if self.frame_numbers else 1
+        return frame_header(self.headers[index], number - 1)
 
 
 def read_series(files: Iterable[BinaryIO]) -> Volume:
-    """Read the slices of one series.
+    """Read the slices of one series, or the frames of one enhanced multi-frame object.
 
     Parameters
     ----------
     files
-        Open DICOM files that can seek, one slice each, in any order; each is read before the next
-        one is taken, so they may be opened one by one.
+        Open DICOM files that can seek, in any order; each is read before the next one is taken, so
+        they may be opened one by one.
 
     Raises
     ------
     ImageError
-        A slice can't be read; or NotAVolumeError: the slices are no even stack.
+        A slice can't be read; or one kind of NotAVolumeError: the slices are no even stack.
     """
-    slices: list[tuple[NDArray[np.float32], Dataset]] = []
-    voxels = 0
+    planes: list[Plane] = []
+    values: list[Voxels] = []
+    headers: list[Dataset] = []
+    numbers: list[int] = []
+    volumes = 1
     for file in files:
-        slices.append(read_slice(file))
-        voxels += slices[-1][0].size
-        if voxels > MAX_VOXELS:
-            raise VolumeTooLargeError(f"The series has more than {MAX_VOXELS >> 20} M voxels.")
-    if len(slices) < 2:
-        raise NotAVolumeError("The series has fewer than 2 slices; a volume needs more.")
-    headers = [header for _, header in slices]
-    _check_alike(headers)
-    across, down = _orientation(headers[0])
-    normal = np.cross(across, down)
-    places = np.array([_vector(header, "ImagePositionPatient", 3) for header in headers])
-    order = np.argsort(places @ normal, kind="stable")
-    step = _even_step(places[order], normal)
-    between = _vector(headers[0], "PixelSpacing", 2)
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = step, down * between[0]
-    affine[:3, 2], affine[:3, 3] = across * between[1], places[order[0]]
-    array = np.stack([slices[index][0] for index in order])
-    if not np.isfinite(array).all():
+        image = open_image(file)
+        if numbers:
+            raise NotAVolumeError("The series has several multi-frame objects; send one of them.")
+        if image.is_multi_frame:
+            if planes:
+                raise NotAVolumeError("The series has single slices and multi-frame objects.")
+            frames, volumes = frames_of(image.dataset)
+            numbers = [frame.number for frame in frames]
+            planes = [frame.plane for frame in frames]
+        else:
+            planes.append(plane_of(image.facts))
+        headers += [image.dataset] * (len(planes) - len(headers))
+        _check_size(planes)
+        values += [_compact(plane) for plane in read_frames(file, image, numbers or [1])]
+    stack = stack_of(planes)
+    return Volume(
+        _block(values, stack.order),
+        stack.affine,
+        tuple(headers[index] for index in stack.order),
+        tuple(numbers[index] for index in stack.order) if numbers else (),
+        volumes,
+    )
+
+
+def _check_size(planes: list[Plane]) -> None:
+    if sum(plane.size[0] * plane.size[1] for plane in planes) > MAX_VOXELS:
+        raise VolumeTooLargeError(f"The series has more than {MAX_VOXELS >> 20} M voxels.")
+
+
+def _compact(plane: NDArray[np.float32]) -> Voxels:
+    """Return int16 if that loses nothing."""
+    if not np.isfinite(plane).all():
         raise NotAVolumeError("The series has voxels that are no numbers; repair it first.")
-    return Volume(array, affine, tuple(headers[index] for index in order))
+    if plane.min() < _INT16.min or plane.max() > _INT16.max:
+        return plane
+    whole = plane.astype(np.int16)
+    return whole if np.array_equal(whole, plane) else plane
 
 
-def read_nifti(path: Path) -> Volume:
-    """Read a NIfTI file; its axes k, j, i become slices, rows and columns, RAS becomes LPS.
-
-    Raises
-    ------
-    NotAnImageError
-        It is no NIfTI file, or damaged.
-    NotAVolumeError
-        It has not three axes, or values that are no numbers.
-    VolumeTooLargeError
-        It has more voxels than can be handled.
-    """
-    try:
-        image = nibabel.load(path)
-        shape = tuple(size for axis, size in enumerate(image.shape) if axis < 3 or size > 1)
-        if len(shape) != 3 or min(shape) < 2:
-            raise NotAVolumeError(
-                f"The NIfTI file has the shape {' x '.join(map(str, image.shape))}; a volume of "
-                "three axes is needed."
-            )
-        if np.prod(shape, dtype=np.int64) > MAX_VOXELS:
-            raise VolumeTooLargeError(f"The volume has more than {MAX_VOXELS >> 20} M voxels.")
-        if image.get_data_dtype().kind not in "iuf":
-            raise NotAVolumeError("The NIfTI file's voxels are no plain numbers; convert it.")
-        values = np.asarray(image.dataobj, np.float32).reshape(shape)
-        affine = np.asarray(image.affine, np.float64)
-    except _BROKEN_NIFTI as error:
-        raise NotAnImageError("The file is not a whole NIfTI volume.") from error
-    if not np.isfinite(values).all():
-        raise NotAVolumeError("The volume has voxels that are no numbers (NaN); repair it first.")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise NotAVolumeError("The volume's affine can't be used; give its voxels a size.")
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    if np.abs(directions.T @ directions - np.eye(3)).max() > _SHEAR:
-        raise NotAVolumeError("The volume is sheared; only voxels with right angles can be used.")
-    lps = (_RAS_TO_LPS @ affine)[:, [2, 1, 0, 3]]
-    return Volume(np.ascontiguousarray(values.transpose(2, 1, 0)), lps)
-
-
-def write_nifti(path: Path, mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> None:
-    """Write a mask as NIfTI: 1 inside, on the grid that :func:`read_nifti` read.
-
-    Parameters
-    ----------
-    mask
-        [slices, rows, columns].
-    affine
-        As in :class:`Volume`.
-    """
-    ras = _RAS_TO_LPS @ affine[:, [2, 1, 0, 3]]
-    values = mask.transpose(2, 1, 0).astype(np.uint8)
-    nibabel.save(nibabel.Nifti1Image(values, ras), path)
+def _block(values: list[Voxels], order: tuple[int, ...]) -> Voxels:
+    """Put planes together; each is let go as soon as it is copied."""
+    is_whole = all(plane.dtype == np.int16 for plane in values)
+    block = np.empty((len(order), *values[0].shape), np.int16 if is_whole else np.float32)
+    for place, index in enumerate(order):
+        block[place] = values[index]
+        values[index] = values[index][:0]
+    return block
 
 
 def to_canonical(
@@ -210,55 +197,3 @@ def to_canonical(
         )
 
     return replace(volume, array=turned, affine=affine[:, [2, 1, 0, 3]], headers=()), restore
-
-
-def _check_alike(headers: Sequence[Dataset]) -> None:
-    """Refuse slices of different size, orientation, spacing or frame of reference."""
-    first = headers[0]
-    direction = np.concatenate(_orientation(first))
-    spacing = _vector(first, "PixelSpacing", 2)
-    for header in headers[1:]:
-        if (header.Rows, header.Columns) != (first.Rows, first.Columns):
-            raise NotAVolumeError("The slices of the series have different sizes.")
-        if header.get("FrameOfReferenceUID") != first.get("FrameOfReferenceUID"):
-            raise NotAVolumeError("The slices of the series have different frames of reference.")
-        if np.abs(np.concatenate(_orientation(header)) - direction).max() > _ANGLE:
-            raise NotAVolumeError("The slices of the series are not parallel.")
-        if not np.allclose(_vector(header, "PixelSpacing", 2), spacing, rtol=1e-3):
-            raise NotAVolumeError("The slices of the series have different pixel spacings.")
-
-
-def _orientation(header: Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the directions in which columns and rows count up, unit vectors in LPS."""
-    cosines = _vector(header, "ImageOrientationPatient", 6)
-    across, down = cosines[:3], cosines[3:]
-    if abs(np.linalg.norm(across) - 1) > 0.01 or abs(np.linalg.norm(down) - 1) > 0.01:
-        raise NotAVolumeError("A slice's orientation (0020,0037) is not valid.")
-    return across / np.linalg.norm(across), down / np.linalg.norm(down)
-
-
-def _even_step(places: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the vector from slice to slice; refuse doubled places, gaps and sheared stacks."""
-    step = (places[-1] - places[0]) / (len(places) - 1)
-    distance = float(step @ normal)
-    if distance <= 1e-6:
-        raise NotAVolumeError("All slices of the series lie at one place.")
-    expected = places[0] + np.arange(len(places))[:, np.newaxis] * step
-    along = np.abs((places - expected) @ normal)
-    if np.diff(places @ normal).min() < 0.01 * distance:
-        raise NotAVolumeError("Two slices of the series lie at one place.")
-    if along.max() > LARGEST_GAP * distance:
-        raise NotAVolumeError("The slices of the series are not evenly spaced; one may be missing.")
-    if np.linalg.norm(np.cross(step / np.linalg.norm(step), normal)) > _SHEAR:
-        raise NotAVolumeError("The stack is sheared (gantry tilt); only straight ones can be used.")
-    return step
-
-
-def _vector(header: Dataset, keyword: str, length: int) -> NDArray[np.float64]:
-    try:
-        values = np.array([float(value) for value in header[keyword].value], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
-        raise NotAVolumeError(f"A slice of the series has no usable {keyword}.") from error
-    if len(values) != length or not np.isfinite(values).all():
-        raise NotAVolumeError(f"A slice of the series has no usable {keyword}.")
-    return values

@@ -12,10 +12,7 @@ from scipy import ndimage
 
 from inference.display_values import PERCENTILES
 from inference.manifest import InputSpec
-from inference.volume import Volume
-
-SAMPLE_VOXELS = 2_000_000
-"""Percentiles are taken from about this many voxels."""
+from inference.volume import Volume, Voxels
 
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -29,7 +26,7 @@ def network_values(volume: Volume, spec: InputSpec) -> Values:
     low, high = value_range(volume, spec)
     if sides == volume.array.shape:
         return _scaled(volume.array, low, high)
-    return _scaled(_zoomed(volume.array, sides, order=1), low, high)
+    return _scaled(_zoomed(volume.array, sides, np.float32, order=1), low, high)
 
 
 def network_sides(volume: Volume, spec: InputSpec) -> tuple[int, ...]:
@@ -46,39 +43,41 @@ def value_range(volume: Volume, spec: InputSpec) -> tuple[float, float]:
     ``percentile``: 0.5 % and 99.5 % of the voxels. ``display``: the window of the middle slice, or
     the percentiles if it has none.
     """
-    if spec.intensity == "display" and volume.headers:
-        window = _window(volume.headers[len(volume.headers) // 2])
+    header = volume.slice_header(len(volume.array) // 2)
+    if spec.intensity == "display" and header is not None:
+        window = _window(header)
         if window is not None:
             return window
-    step = max(1, volume.array.size // SAMPLE_VOXELS)
-    low, high = np.percentile(volume.array.ravel()[::step], PERCENTILES)
-    return float(low), float(high)
+    return volume.percentiles(*PERCENTILES)
 
 
 def on_network_grid(mask: NDArray[np.uint8], sides: Sides) -> NDArray[np.uint8]:
     """Resample values that name structures: each voxel takes the nearest one's."""
     if mask.shape == tuple(sides):
         return mask
-    return _zoomed(mask, sides, order=0)
+    return _zoomed(mask, sides, np.uint8, order=0)
 
 
 def on_source_grid(mask: Mask, sides: Sides) -> Mask:
     """Resample a mask; its surface is interpolated, so that it has no larger steps than before."""
     if mask.shape == tuple(sides):
         return mask
-    return np.asarray(_zoomed(mask.astype(np.uint8) * np.uint8(255), sides, order=1) >= 128)
+    shares = _zoomed(mask.astype(np.uint8) * np.uint8(255), sides, np.uint8, order=1)
+    return shares >= 128
 
 
-def _zoomed(array: NDArray[Number], sides: Sides, *, order: int) -> NDArray[Number]:
+def _zoomed(
+    array: Voxels | NDArray[np.uint8], sides: Sides, kind: type[Number], *, order: int
+) -> NDArray[Number]:
     """Resample so that the outer faces of the block stay where they are."""
     factors = [new / old for new, old in zip(sides, array.shape, strict=True)]
     zoomed: NDArray[Number] = ndimage.zoom(
-        array, factors, order=order, mode="nearest", grid_mode=True
+        array, factors, output=kind, order=order, mode="nearest", grid_mode=True
     )
     return zoomed
 
 
-def _scaled(array: Values, low: float, high: float) -> Values:
+def _scaled(array: Voxels, low: float, high: float) -> Values:
     if high <= low:
         return np.zeros(array.shape, np.float32)
     scaled = (array.astype(np.float32) - np.float32(low)) * np.float32(1.0 / (high - low))

@@ -68,6 +68,11 @@ def read_facts(ds: Dataset) -> tuple[InstanceFacts, PatientFacts]:
         return _instance_facts(header, ds, patient), patient
 
 
+def numbers_of(ds: Dataset, keyword: str, count: int) -> tuple[float, ...]:
+    """Return the decimal numbers of an attribute, or ``()`` unless there are `count` of them."""
+    return _decimals([_Header(ds)], keyword, count)
+
+
 def is_result(ds: Dataset) -> bool:
     """Whether a header shows a result of Pacsight's, made by this installation or another.
 

@@ -25,11 +25,12 @@ from dicom_out.results import encode_results, encode_volume
 from dicom_out.volume import volume_to_dicom
 from inference.errors import InferenceError, WrongSourceError
 from inference.model_server import ModelServer
+from inference.nifti import read_nifti, write_nifti
 from inference.reading import read_image
 from inference.registry import ModelPackage, Registry
 from inference.routing import route
 from inference.source_image import SourceImage
-from inference.volume import Volume, read_nifti, read_series, write_nifti
+from inference.volume import Volume, read_series
 from ledger.domain import ModelIdentity, Prediction, Refusal, RoutingDecision
 from ledger.errors import PacsightError
 from ledger.facts import read_facts

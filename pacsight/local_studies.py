@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dicom_out.delivery import walk
 from inference.manifest import Manifest
+from inference.nifti import NIFTI_SUFFIXES, read_nifti
 from inference.reading import read_image
-from inference.volume import NIFTI_SUFFIXES, read_nifti
 from ledger.domain import InstanceFacts, Refusal
 from ledger.errors import PacsightError
 

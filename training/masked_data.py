@@ -19,9 +19,10 @@ from PIL import Image
 
 from inference.errors import ImageError
 from inference.manifest import InputSpec
+from inference.nifti import read_nifti
 from inference.preprocessing import place, resize_plane, to_canvas
 from inference.source_image import SourceImage
-from inference.volume import Volume, read_nifti, to_canonical
+from inference.volume import Volume, to_canonical
 from inference.volume_input import network_values, on_network_grid
 from training.data import LABELS_NAME, SPLITS, Sample, check_groups, split_samples
 from training.errors import (

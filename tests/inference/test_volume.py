@@ -10,11 +10,22 @@ import highdicom
 import nibabel
 import numpy as np
 import pytest
+from pydicom import Dataset
 from pydicom.dataset import FileDataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+from scipy.spatial.transform import Rotation
 
 from inference.errors import NotAnImageError, NotAVolumeError
-from inference.volume import Volume, read_nifti, read_series, to_canonical
+from inference.nifti import read_nifti
+from inference.volume import Volume, read_series, to_canonical
 from pacsight.samples import ct_series
+from tests.inference.stacks import StackMade
 
 
 def read(slices: list[FileDataset]) -> Volume:
@@ -65,6 +76,10 @@ def _stretch(slices: list[FileDataset]) -> None:
     slices[1].PixelSpacing = [1, 1]
 
 
+def _spread(slices: list[FileDataset]) -> None:
+    slices[4].ImagePositionPatient[2] = float(slices[4].ImagePositionPatient[2]) - 1.7
+
+
 def _shear(slices: list[FileDataset]) -> None:
     for number, ds in enumerate(slices):
         ds.ImagePositionPatient = [-175, -175 + 2 * number, -5 * number]
@@ -74,30 +89,122 @@ def _strip(slices: list[FileDataset]) -> None:
     del slices[1].ImagePositionPatient
 
 
+def _skew(slices: list[FileDataset]) -> None:
+    slices[1].ImageOrientationPatient = [1, 0, 0, 1, 0, 0]
+
+
 def _shrink(slices: list[FileDataset]) -> None:
     slices[1] = ct_series(2, slices=5, rows=16, columns=16)[1]
 
 
+def _one(slices: list[FileDataset]) -> None:
+    del slices[1:]
+
+
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("change", "code", "words"),
     [
-        (_cut, "evenly spaced"),
-        (_double, "at one place"),
-        (_turn, "not parallel"),
-        (_move, "frames of reference"),
-        (_stretch, "pixel spacings"),
-        (_shear, "sheared"),
-        (_strip, "ImagePositionPatient"),
-        (_shrink, "different sizes"),
+        (_cut, "SLICE_GAP", "1 missing, most behind slice 2 of 4"),
+        (_spread, "SLICES_UNEVEN", "from 5.00 to 6.70 mm"),
+        (_double, "SLICE_POSITION_DOUBLED", "at one place"),
+        (_turn, "ORIENTATIONS_DIFFER", "not parallel"),
+        (_move, "FRAMES_OF_REFERENCE_DIFFER", "frames of reference"),
+        (_stretch, "PIXEL_SPACINGS_DIFFER", "pixel spacings"),
+        (_shear, "GANTRY_TILT", "sheared"),
+        (_strip, "GEOMETRY_MISSING", "ImagePositionPatient"),
+        (_skew, "GEOMETRY_MISSING", "orientation"),
+        (_shrink, "SLICE_SIZES_DIFFER", "different sizes"),
+        (_one, "TOO_FEW_SLICES", "fewer than 2"),
     ],
 )
 def test_slices_that_make_no_volume_are_refused(
-    change: Callable[[list[FileDataset]], None], reason: str
+    change: Callable[[list[FileDataset]], None], code: str, words: str
 ) -> None:
     slices = ct_series(2, slices=5, rows=32, columns=40)
     change(slices)
-    with pytest.raises(NotAVolumeError, match=reason):
+    with pytest.raises(NotAVolumeError, match=words) as refused:
         read(slices)
+    assert refused.value.code == code
+
+
+OBLIQUE = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
+GEOMETRIES = {
+    "axial": (np.eye(3), 1),
+    "reversed": (np.eye(3), -1),
+    "coronal": (np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]]), 1),
+    "oblique": (OBLIQUE, 1),
+    "oblique and reversed": (OBLIQUE, -1),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("is_enhanced", [False, True])
+def test_each_voxel_lies_where_it_was_put(name: str, is_enhanced: bool) -> None:
+    axes, direction = GEOMETRIES[name]
+    made = StackMade(axes=axes, spacing_mm=(2.5, 0.7, 0.9), corner_mm=(-31.25, 44.5, 107.75))
+    order = [0, 3, 1, 4, 2][::direction]
+    volume = read([made.enhanced(order)] if is_enhanced else made.slices(order))
+    assert volume.array.dtype == np.int16
+    np.testing.assert_array_equal(volume.array, made.values)
+    np.testing.assert_allclose(volume.affine, made.affine, atol=1e-6)
+    assert volume.spacing_mm == pytest.approx((2.5, 0.7, 0.9), abs=1e-6)
+    assert volume.voxel_ml * made.values.size == pytest.approx(2.5 * 0.7 * 0.9 * 5 * 6 * 7 / 1000)
+    assert len(volume.headers) == 5
+    if is_enhanced:
+        assert volume.frame_numbers == tuple(order.index(index) + 1 for index in range(5))
+        assert len(set(volume.sop_instance_uids)) == 1
+    else:
+        assert volume.frame_numbers == ()
+        places = [header.ImagePositionPatient for header in volume.headers]
+        np.testing.assert_allclose(places, made.places, atol=1e-6)
+
+
+def test_of_an_enhanced_object_with_phases_the_first_is_read() -> None:
+    made = StackMade()
+    volume = read([made.enhanced([*range(5), *range(5)], times=[2] * 5 + [1] * 5)])
+    assert volume.volumes == 2
+    assert volume.frame_numbers == (6, 7, 8, 9, 10)
+    np.testing.assert_array_equal(volume.array, made.values)
+
+
+def test_frames_doubled_without_a_time_are_refused() -> None:
+    with pytest.raises(NotAVolumeError) as refused:
+        read([StackMade().enhanced([0, 1, 2, 3, 4, 4])])
+    assert refused.value.code == "SLICE_POSITION_DOUBLED"
+
+
+def test_a_loop_without_places_is_refused() -> None:
+    loop = StackMade().enhanced(range(5))
+    del loop.PerFrameFunctionalGroupsSequence
+    with pytest.raises(NotAVolumeError) as refused:
+        read([loop])
+    assert refused.value.code == "GEOMETRY_MISSING"
+
+
+def test_real_world_values_of_frames_count_without_a_rescale() -> None:
+    made = StackMade()
+    ds = made.enhanced(range(5))
+    for number, group in enumerate(ds.PerFrameFunctionalGroupsSequence):
+        mapping = Dataset()
+        mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = 0.5, float(number)
+        group.RealWorldValueMappingSequence = [mapping]
+    shift = np.arange(5).reshape(-1, 1, 1)
+    np.testing.assert_allclose(read([ds]).array, made.values * 0.5 + shift)
+
+
+@pytest.mark.parametrize(
+    "syntax", [JPEGLSLossless, JPEG2000Lossless, RLELossless, DeflatedExplicitVRLittleEndian]
+)
+def test_compressed_series_and_frames_hold_the_same_voxels(syntax: UID) -> None:
+    noise = np.random.default_rng(5).integers(-900, 3000, (5, 64, 64))
+    made = StackMade(values=noise.astype(np.int16))
+    for objects in (made.slices(range(5)), [made.enhanced(range(5))]):
+        for ds in objects:
+            if syntax == DeflatedExplicitVRLittleEndian:
+                ds.file_meta.TransferSyntaxUID = syntax
+            else:
+                ds.compress(syntax)
+        np.testing.assert_array_equal(read(objects).array, made.values)
 
 
 def test_nifti_becomes_lps(tmp_path: Path) -> None:
@@ -114,12 +221,22 @@ def test_nifti_becomes_lps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [np.zeros((4, 4)), np.zeros((4, 4, 4, 2)), np.full((3, 3, 3), np.nan)]
+    "values", [np.zeros((4, 4)), np.zeros((4, 4, 4, 2, 2)), np.full((3, 3, 3), np.nan)]
 )
 def test_nifti_that_is_no_volume_is_refused(tmp_path: Path, values: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), np.eye(4)), tmp_path / "v.nii")
     with pytest.raises(NotAVolumeError):
         read_nifti(tmp_path / "v.nii")
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
+def test_of_nifti_with_time_the_first_volume_is_read(tmp_path: Path, name: str) -> None:
+    values = np.arange(2 * 3 * 4 * 5, dtype=np.int16).reshape(2, 3, 4, 5)
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([2.0, 3.0, 4.0, 1.0])), tmp_path / name)
+    volume = read_nifti(tmp_path / name)
+    assert volume.volumes == 5
+    np.testing.assert_array_equal(volume.array, values[..., 0].transpose(2, 1, 0))
+    assert volume.spacing_mm == (4, 3, 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a volume", b"\x1f\x8b\x08\x00 cut"])

@@ -14,9 +14,9 @@ from pydicom import dcmread
 from dicom_out.volume import volume_to_dicom
 from inference.config import InferenceConfig
 from inference.model_server import ModelServer
+from inference.nifti import read_nifti
 from inference.reading import read_image
 from inference.registry import scan_models
-from inference.volume import read_nifti
 from pacsight.analysis import Analysis, analyze_study
 from pacsight.local_studies import collect_studies
 from pacsight.samples import chest_radiograph, ct_series
@@ -146,7 +146,7 @@ def test_series_with_a_missing_slice_is_refused_with_its_reason(
     analyses = analyze(models, tmp_path / "ct", tmp_path / "out")
     (found,) = (item for item in analyses if item.model and item.model.model_id == "toy-volume")
     assert found.refusal is not None
-    assert (found.refusal.code, "evenly spaced" in found.refusal.message) == ("NOT_A_VOLUME", True)
+    assert (found.refusal.code, "evenly spaced" in found.refusal.message) == ("SLICE_GAP", True)
 
 
 def test_colour_photograph_for_a_model_of_radiographs_is_refused_by_its_gate(
