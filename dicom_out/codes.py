@@ -54,9 +54,6 @@ VOLUME = Code("118565006", "SCT", "Volume")  # CID 7471
 SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")  # CID 7461
 MILLILITRE = Code("ml", "UCUM", "milliliter")  # CID 7461
 
-# --- Segments of a SEG (PS3.3 C.8.20.4)
-ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")  # CID 7150
-
 # --- TID 4019 Algorithm Identification
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # CID 7162
 

@@ -78,13 +78,12 @@ def volume_groups(
     Parameters
     ----------
     segmentation
-        The SEG of the segments that were found, in their order; None if none was.
+        The SEG of the segments that were found, in their order; None if none goes along.
     """
     found = 0
     for segment in result.prediction.segments:
         if segment.mask.any():
             found += 1
-            assert segmentation is not None
             yield _volume_group(result, segment, segmentation, found, model)
         else:
             yield _absent_group(result, segment, model)
@@ -166,47 +165,64 @@ def _segment_group(
 def _volume_group(
     result: VolumeResult,
     segment: Segment,
-    segmentation: Dataset,
+    segmentation: Dataset | None,
     number: int,
     model: ModelDescription,
 ) -> Group:
-    """Return TID 1411 for one segment of the SEG, with its outline on the largest slice."""
-    source, outline = largest_slice(result, segment)
+    """Return TID 1411 for one segment, with its outline on the largest slice.
+
+    It refers to the SEG; if none goes along, to the outline on each slice.
+    """
     volume = Measurement(
         name=codes.VOLUME, value=round(segment.volume_ml or 0.0, 3), unit=codes.MILLILITRE
     )
-    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracking(result.sources[0], segment.concept.meaning, "", model),
-        referenced_segment=ReferencedSegment(
+    place: dict[str, object] = {}
+    if segmentation is None:
+        slices = np.flatnonzero(segment.mask.any(axis=(1, 2)))
+        place["referenced_regions"] = [_slice_region(result, segment, index) for index in slices]
+    else:
+        place["referenced_segment"] = ReferencedSegment(
             sop_class_uid=segmentation.SOPClassUID,
             sop_instance_uid=segmentation.SOPInstanceUID,
             segment_number=number,
             source_series=SourceSeriesForSegmentation(result.sources[0].SeriesInstanceUID),
-        ),
+        )
+    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking(result.sources[0], segment.concept.meaning, "", model),
         finding_type=_code(segment),
         algorithm_id=_algorithm(model),
         measurements=[volume],
+        **place,
     )
-    # highdicom takes no coordinates here; viewers look for them under the measurement (TID 300)
+    if segmentation is not None:
+        _show_largest_slice(group, result, segment)
+    return _with_comment(group, segment_sentence(segment, result.sources[0]))
+
+
+def _show_largest_slice(group: Group, result: VolumeResult, segment: Segment) -> None:
+    """Put the outline on the largest slice under each measurement (TID 300), for viewers.
+
+    Beside a reference to a SEG highdicom takes no coordinates, and viewers show nothing without.
+    """
+    largest = _slice_region(result, segment, int(segment.mask.sum(axis=(1, 2)).argmax()))
     region = ScoordContentItem(
         name=codes.SOURCE,
         graphic_type="POLYLINE",
-        graphic_data=outline,
+        graphic_data=largest.value,
         relationship_type=RelationshipTypeValues.INFERRED_FROM,
     )
-    region.ContentSequence = _image_region(source, outline).ContentSequence
+    region.ContentSequence = largest.ContentSequence
     for item in group[0].ContentSequence:
         if item.ValueType == "NUM":
             item.ContentSequence = ContentSequence([*item.get("ContentSequence", ()), region])
-    return _with_comment(group, segment_sentence(segment, result.sources[0]))
 
 
 def _absent_group(result: VolumeResult, segment: Segment, model: ModelDescription) -> Group:
     """Return TID 1410 that says a structure was looked for and not found."""
-    source = result.sources[len(result.sources) // 2]
+    source, frame = result.place_of(len(segment.mask) // 2)
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking(result.sources[0], segment.concept.meaning, "", model),
-        referenced_region=_image_region(source, whole_image(*segment.mask.shape[1:])),
+        referenced_region=_image_region(source, whole_image(*segment.mask.shape[1:]), frame),
         finding_type=_code(segment),
         algorithm_id=_algorithm(model),
         qualitative_evaluations=[_verdict(is_positive=False)],
@@ -214,13 +230,13 @@ def _absent_group(result: VolumeResult, segment: Segment, model: ModelDescriptio
     return _with_comment(group, segment_sentence(segment, source))
 
 
-def largest_slice(result: VolumeResult, segment: Segment) -> tuple[Dataset, Outline]:
-    """Return the slice on which a segment is largest, and the outline of its largest part."""
-    index = int(segment.mask.sum(axis=(1, 2)).argmax())
+def _slice_region(result: VolumeResult, segment: Segment, index: int) -> ImageRegion:
+    """Return the outline of a segment's largest part on one slice."""
     outline = hot_outline(segment.mask[index].astype(np.float32))
     if outline is None:
         outline = whole_image(*segment.mask.shape[1:])
-    return result.sources[index], outline
+    source, frame = result.place_of(index)
+    return _image_region(source, outline, frame)
 
 
 def _area(source: Dataset, segment: Segment) -> Measurement:
@@ -248,15 +264,15 @@ def _verdict(*, is_positive: bool) -> QualitativeEvaluation:
     )
 
 
-def _image_region(source: Dataset, outline: Outline) -> ImageRegion:
-    """Return the SCOORD that marks a place on a source image."""
+def _image_region(source: Dataset, outline: Outline, frame: int | None = None) -> ImageRegion:
+    """Return the SCOORD that marks a place on a source image, or on one of its frames."""
     return ImageRegion(
         graphic_type="POLYLINE",
         graphic_data=outline,
         source_image=SourceImageForRegion(
             referenced_sop_class_uid=known_class(source),
             referenced_sop_instance_uid=source.SOPInstanceUID,
-            referenced_frame_numbers=_frames(source),
+            referenced_frame_numbers=_frames(source) if frame is None else [frame],
         ),
     )
 

@@ -42,14 +42,24 @@ class VolumeResult:
     prediction
         Segments; their masks lie on the grid of the series.
     sources
-        Headers of the slices, in the order of the masks' first axis.
+        Headers of the slices, in the order of the masks' first axis; or the one header of an
+        enhanced multi-frame image.
     display
         uint8 [slices, rows, columns], as a viewer shows the slices.
+    frames
+        Of a multi-frame image: the number (from 1) of the frame that each slice is. Else empty.
     """
 
     prediction: Prediction
     sources: tuple[Dataset, ...]
     display: NDArray[np.uint8]
+    frames: tuple[int, ...] = ()
+
+    def place_of(self, index: int) -> tuple[Dataset, int | None]:
+        """Return the header of a slice, and its frame number in it if it has frames."""
+        if self.frames:
+            return self.sources[0], self.frames[index]
+        return self.sources[index], None
 
 
 @dataclass(frozen=True, slots=True)

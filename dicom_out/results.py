@@ -6,7 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydicom import Dataset
@@ -24,7 +24,8 @@ from dicom_out.model_result import (
     fit_prediction,
     sentences,
 )
-from dicom_out.patient import character_set_of, first_difference, read_identity
+from dicom_out.patient import UTF_8, character_set_of, first_difference, read_identity
+from dicom_out.profile import STANDARD, Profile
 from dicom_out.sc import encode_capture, encode_montage
 from dicom_out.seg import encode_segmentation
 from dicom_out.series import ResultSeries
@@ -48,6 +49,7 @@ def encode_results(
     model: ModelDescription,
     seed: str,
     now: datetime,
+    profile: Profile = STANDARD,
     supersedes: Sequence[Predecessor] = (),
 ) -> list[ResultObject]:
     """Write what one model says about the images of one study, and check it.
@@ -63,13 +65,16 @@ def encode_results(
         revision and the model.
     now
         Date and time of the results, aware of its time zone.
+    profile
+        Which objects are wanted, and in which form.
     supersedes
         Earlier reports that the new one takes the place of.
 
     Returns
     -------
     list[ResultObject]
-        The structured report, then one Secondary Capture per image in the order of ``results``.
+        Of what the profile sends: the structured report, then one Secondary Capture per image in
+        the order of ``results``.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def encode_results(
     """
     _refuse_mixed(results)
     sources = [result.source for result in results]
-    identity = read_identity(sources[0])
+    identity = _identity(sources[0], profile)
     _refuse_other_patients(sources, identity)
     character_set = character_set_of(identity)
     model = fit_model(model, character_set)
@@ -89,7 +94,7 @@ def encode_results(
         for result in results
     ]
     with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
-        written = _encode(results, model, identity, seed, now, supersedes)
+        written = _encode(results, model, identity, _Bundle(seed, now, profile), supersedes)
     return _checked(written, sources, identity, model, supersedes)
 
 
@@ -99,6 +104,7 @@ def encode_volume(
     model: ModelDescription,
     seed: str,
     now: datetime,
+    profile: Profile = STANDARD,
     supersedes: Sequence[Predecessor] = (),
 ) -> list[ResultObject]:
     """Write what one model says about a series, and check it.
@@ -107,13 +113,14 @@ def encode_volume(
     ----------
     result
         One prediction with its slices.
-    model, seed, now, supersedes
+    model, seed, now, profile, supersedes
         As for :func:`encode_results`.
 
     Returns
     -------
     list[ResultObject]
-        The structured report, the segmentation if anything was found, and a picture of both.
+        Of what the profile sends: the structured report, the segmentation if anything was found,
+        and a picture of both.
 
     Raises
     ------
@@ -123,33 +130,34 @@ def encode_volume(
         An object failed its check; nothing is returned, so nothing wrong can be sent.
     """
     _refuse_other_grid(result)
-    identity = read_identity(result.sources[0])
+    identity = _identity(result.sources[0], profile)
     _refuse_other_patients(result.sources, identity)
     character_set = character_set_of(identity)
     model = fit_model(model, character_set)
     result = replace(result, prediction=fit_prediction(result.prediction, character_set))
     with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
-        segmentation = encode_segmentation(
-            result, model=model, identity=identity, series=ResultSeries(seed, "seg", now)
-        )
-        content = ReportContent(
-            sources=result.sources,
-            conclusions=sentences(result.prediction, result.sources[0]),
-            groups=list(volume_groups(result, segmentation, model)),
-            segmentations=[] if segmentation is None else [segmentation],
-            supersedes=supersedes,
-        )
-        report = encode_report(
-            content, model=model, identity=identity, series=ResultSeries(seed, "sr", now)
-        )
-        picture = encode_montage(
-            result, model=model, identity=identity, series=ResultSeries(seed, "sc", now)
-        )
-    written = [_write("sr", report)]
-    if segmentation is not None:
-        written.append(_write("seg", segmentation))
-    written.append(_write("sc", picture))
+        written = _encode_volume(result, model, identity, _Bundle(seed, now, profile), supersedes)
     return _checked(written, result.sources, identity, model, supersedes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """What decides the UIDs of the objects that are written together."""
+
+    seed: str
+    now: datetime
+    profile: Profile
+
+    def series(self, kind: str) -> ResultSeries:
+        """Return the new series of a kind of object."""
+        return ResultSeries(self.seed, kind, self.now, self.profile.variant(kind))
+
+
+def _identity(source: Dataset, profile: Profile) -> Dataset:
+    identity = read_identity(source)
+    if profile.character_set == "utf-8":
+        identity.SpecificCharacterSet = UTF_8
+    return identity
 
 
 def _checked(
@@ -169,8 +177,7 @@ def _encode(
     results: Sequence[ImageResult],
     model: ModelDescription,
     identity: Dataset,
-    seed: str,
-    now: datetime,
+    bundle: _Bundle,
     supersedes: Sequence[Predecessor],
 ) -> list[ResultObject]:
     content = ReportContent(
@@ -183,13 +190,48 @@ def _encode(
         ],
         supersedes=supersedes,
     )
-    series = ResultSeries(seed, "sr", now)
-    report = encode_report(content, model=model, identity=identity, series=series)
-    written = [_write("sr", report)]
-    captures = ResultSeries(seed, "sc", now)
-    for number, result in enumerate(results, 1):
-        capture = encode_capture(result, number, model=model, identity=identity, series=captures)
+    profile = bundle.profile
+    written = []
+    if profile.sr:
+        report = encode_report(content, model=model, identity=identity, series=bundle.series("sr"))
+        written.append(_write("sr", report))
+    for number, result in enumerate(results if profile.sc else (), 1):
+        capture = encode_capture(
+            result, number, model=model, identity=identity, series=bundle.series("sc")
+        )
         written.append(_write("sc", capture))
+    return written
+
+
+def _encode_volume(
+    result: VolumeResult,
+    model: ModelDescription,
+    identity: Dataset,
+    bundle: _Bundle,
+    supersedes: Sequence[Predecessor],
+) -> list[ResultObject]:
+    profile = bundle.profile
+    segmentation = None
+    if profile.seg != "none":
+        segmentation = encode_segmentation(
+            result, profile, model=model, identity=identity, series=bundle.series("seg")
+        )
+    written = []
+    if profile.sr:
+        content = ReportContent(
+            sources=result.sources,
+            conclusions=sentences(result.prediction, result.sources[0]),
+            groups=list(volume_groups(result, segmentation, model)),
+            segmentations=[] if segmentation is None else [segmentation],
+            supersedes=supersedes,
+        )
+        report = encode_report(content, model=model, identity=identity, series=bundle.series("sr"))
+        written.append(_write("sr", report))
+    if segmentation is not None:
+        written.append(_write("seg", segmentation))
+    if profile.sc:
+        picture = encode_montage(result, model=model, identity=identity, series=bundle.series("sc"))
+        written.append(_write("sc", picture))
     return written
 
 
@@ -205,6 +247,8 @@ def _conclusions(results: Sequence[ImageResult]) -> list[str]:
 
 def _refuse_other_grid(result: VolumeResult) -> None:
     uids = tuple(str(source.SOPInstanceUID) for source in result.sources)
+    if len(result.frames or result.sources) != len(result.display):
+        raise ResultInputError("A series has another number of slices than its sources.")
     if result.prediction.sop_instance_uids != uids:
         raise ResultInputError("A prediction is about other slices than its sources.")
     if not result.prediction.segments:

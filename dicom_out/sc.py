@@ -72,7 +72,7 @@ def encode_montage(
     """Return one picture of the slices that matter in a series, with its segments."""
     picture, shown = render_montage(result, model)
     spoken = sentences(result.prediction, result.sources[0])
-    slices = [result.sources[index] for index in shown]
+    slices = list({id(ds): ds for ds, _ in map(result.place_of, shown)}.values())
     about = _About("AI picture", slices[0], slices, 1, spoken, f"Outlines on {len(shown)} slices")
     return _encode(picture, about, model=model, identity=identity, series=series)
 

@@ -37,20 +37,28 @@ _LENGTHS = {"StationName": 16}  # SH
 
 @dataclass(frozen=True, slots=True)
 class ResultSeries:
-    """A new series; its UIDs follow from the seed, so a repeated run writes the same ones."""
+    """A new series; its UIDs follow from the seed, so a repeated run writes the same ones.
+
+    ``variant`` is :meth:`dicom_out.profile.Profile.variant`: other content has other UIDs.
+    """
 
     seed: str
     kind: str
     now: datetime
+    variant: str = ""
 
     @property
     def series_instance_uid(self) -> str:
         """Series Instance UID."""
-        return derive_uid(self.seed, self.kind, "series")
+        return derive_uid(self._root, self.kind, "series")
 
     def sop_instance_uid(self, number: int) -> str:
         """Return the SOP Instance UID of instance ``number`` (from 1)."""
-        return derive_uid(self.seed, self.kind, "instance", str(number))
+        return derive_uid(self._root, self.kind, "instance", str(number))
+
+    @property
+    def _root(self) -> str:
+        return f"{self.seed}/{self.variant}" if self.variant else self.seed
 
 
 def finish(

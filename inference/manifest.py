@@ -47,7 +47,7 @@ from inference.errors import ManifestInvalidError, ManifestMissingError, PathEsc
 from inference.gate_spec import GateSpec
 from inference.manifest_errors import manifest_error
 from inference.network_table import NETWORKS, ONNX, check_network, head_layer
-from ledger.domain import Code, ModelIdentity
+from ledger.domain import ANATOMICAL_STRUCTURE, Code, ModelIdentity, SegmentKind
 
 MANIFEST_NAME = "manifest.yaml"
 MAX_MANIFEST_BYTES = 256 * 1024
@@ -58,6 +58,7 @@ Line = Annotated[str, Field(min_length=1, max_length=1024)]
 CodeString = Annotated[str, Field(max_length=16, pattern=r"^[A-Z0-9 _]*$")]
 """A DICOM CS value (PS3.5 section 6.2), or ``""``."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Octet = Annotated[int, Field(ge=0, le=255)]
 
 
 class ManifestPart(BaseModel):
@@ -181,6 +182,28 @@ class Concept(ManifestPart):
         """The same as a domain value."""
         return Code(self.value, self.scheme, self.meaning)
 
+    @classmethod
+    def of(cls, code: Code) -> Concept:
+        """Return the same as a part of a manifest."""
+        return cls(scheme=code.scheme, value=code.value, meaning=code.meaning)
+
+
+class SegmentSpec(ManifestPart):
+    """How a mask is described in a DICOM SEG; its type is the output's concept."""
+
+    category: Concept = Concept.of(ANATOMICAL_STRUCTURE)
+    """Segmented Property Category (0062,0003), CID 7150."""
+    region: Concept | None = None
+    """Anatomic Region Sequence (0008,2218), where the concept doesn't say it."""
+    color: tuple[Octet, Octet, Octet] | None = None
+    """Recommended red, green, blue; null: one that people with any colour vision tell apart."""
+
+    @property
+    def kind(self) -> SegmentKind:
+        """The same as a domain value."""
+        region = None if self.region is None else self.region.code
+        return SegmentKind(self.category.code, region, self.color)
+
 
 class Output(ManifestPart):
     """One finding that the model reports."""
@@ -191,6 +214,8 @@ class Output(ManifestPart):
     concept: Concept
     keep: Literal["all", "largest"] = "all"
     """Of a mask: ``largest`` keeps only its largest connected part."""
+    segment: SegmentSpec = SegmentSpec()
+    """Of a mask."""
 
 
 class Manifest(ManifestPart):

@@ -213,6 +213,39 @@ class Box:
     y_max: float
 
 
+ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
+"""CID 7150."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentKind:
+    """How a segment is described beside its concept (PS3.3 C.8.20.4).
+
+    Attributes
+    ----------
+    category
+        Segmented Property Category, CID 7150.
+    region
+        Anatomic Region (PS3.3 10.5), if the concept doesn't say where it is.
+    color
+        Recommended red, green and blue, 0 to 255; None lets the writer choose.
+    """
+
+    category: Code = ANATOMICAL_STRUCTURE
+    region: Code | None = None
+    color: tuple[int, int, int] | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SegmentKind:
+        """Read what :func:`dataclasses.asdict` made of one."""
+        region, color = data["region"], data["color"]
+        return cls(
+            Code(**data["category"]),
+            None if region is None else Code(**region),
+            None if color is None else (color[0], color[1], color[2]),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A region that a model has outlined.
@@ -226,6 +259,7 @@ class Segment:
     mask: NDArray[np.bool_]
     volume_ml: float | None = None
     """Of a series whose voxels have a size."""
+    kind: SegmentKind = SegmentKind()
 
 
 @dataclass(frozen=True, slots=True)

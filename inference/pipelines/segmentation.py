@@ -44,7 +44,7 @@ def segment_image(package: ModelPackage, backend: Backend, image: SourceImage) -
     on_source = np.stack([resize_plane(plane, size) for plane in inner])
     masks = masks_of(on_source, package.manifest)
     segments = [
-        Segment(output.label, output.concept.code, masks[output.label])
+        Segment(output.label, output.concept.code, masks[output.label], kind=output.segment.kind)
         for output in package.manifest.outputs
     ]
     return _prediction(package, (image.facts.sop_instance_uid,), segments, started)
@@ -72,7 +72,8 @@ def segment_volume(package: ModelPackage, backend: Backend, volume: Volume) -> P
     for output in manifest.outputs:
         mask = restore(on_source_grid(masks[output.label], seen.array.shape))
         millilitres = float(np.count_nonzero(mask)) * volume.voxel_ml
-        segments.append(Segment(output.label, output.concept.code, mask, millilitres))
+        kind = output.segment.kind
+        segments.append(Segment(output.label, output.concept.code, mask, millilitres, kind))
     return _prediction(package, volume.sop_instance_uids, segments, started)
 
 

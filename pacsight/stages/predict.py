@@ -18,7 +18,16 @@ from inference.errors import InferenceError, QualityError
 from inference.source_image import SourceImage
 from inference.volume import Volume
 from ledger.database import reading, transaction
-from ledger.domain import Box, Code, Finding, Heatmap, ModelIdentity, Prediction, Segment
+from ledger.domain import (
+    Box,
+    Code,
+    Finding,
+    Heatmap,
+    ModelIdentity,
+    Prediction,
+    Segment,
+    SegmentKind,
+)
 from ledger.events import record
 from ledger.tables import Decision, PredictionRow
 from pacsight.errors import StageError
@@ -158,6 +167,7 @@ def _summary(prediction: Prediction) -> dict[str, Any]:
                 "concept": asdict(segment.concept),
                 "volume_ml": segment.volume_ml,
                 "voxels": int(segment.mask.sum()),
+                "kind": asdict(segment.kind),
             }
             for segment in prediction.segments
         ],
@@ -181,7 +191,8 @@ def load_prediction(row: PredictionRow, data_dir: Path) -> Prediction:
                 heatmap = Heatmap(array=arrays["heatmap"], **summary["heatmap"])
             for number, item in enumerate(summary["segments"]):
                 mask, concept = arrays[f"mask{number}"], Code(**item["concept"])
-                segments.append(Segment(item["label"], concept, mask, item["volume_ml"]))
+                kind = SegmentKind.from_json(item["kind"])
+                segments.append(Segment(item["label"], concept, mask, item["volume_ml"], kind))
     except (OSError, ValueError, KeyError) as error:
         raise StageError("The stored prediction can't be read; replay the study.") from error
     return Prediction(
