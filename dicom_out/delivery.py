@@ -7,8 +7,8 @@ class and transfer syntax is therefore proposed in a presentation context of its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.errors import InvalidDicomError
@@ -46,6 +46,13 @@ class _Item:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    uncompressed: _Item | None = None
+    """the same object as every peer takes it"""
+
+    @property
+    def contexts(self) -> list[tuple[str, str]]:
+        """The presentation contexts that it may need, the preferred one first."""
+        return [self.context, *(self.uncompressed.contexts if self.uncompressed else ())]
 
     @property
     def context(self) -> tuple[str, str]:
@@ -57,6 +64,7 @@ def send(
     destination: Destination,
     *,
     calling_ae_title: str,
+    uncompressed: Mapping[Path, Path] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[DeliveryReceipt]:
     """Send files, and all files below folders; return a receipt for each, in their order.
@@ -72,6 +80,9 @@ def send(
         Where to; its ``calling_ae_title`` wins over the argument.
     calling_ae_title
         How to introduce ourselves.
+    uncompressed
+        For compressed files the same objects uncompressed, to be sent where the peer doesn't accept
+        the compression; the receipt's ``path`` tells which of the two was.
     on_progress
         Called with the number of files done and of all files, after each file.
     """
@@ -87,6 +98,9 @@ def send(
     for index, path in enumerate(files):
         found = _inspect(path)
         if isinstance(found, _Item):
+            plain = _inspect(uncompressed[path]) if uncompressed and path in uncompressed else None
+            if isinstance(plain, _Item):
+                found = replace(found, uncompressed=plain)
             items.append((index, found))
         else:
             note(index, _receipt(found, path))
@@ -144,11 +158,11 @@ def _batches(items: Sequence[tuple[int, _Item]]) -> Iterator[list[tuple[int, _It
     batch: list[tuple[int, _Item]] = []
     contexts: set[tuple[str, str]] = set()
     for index, item in items:
-        if item.context not in contexts and len(contexts) == MAX_CONTEXTS:
+        if len(contexts.union(item.contexts)) > MAX_CONTEXTS:
             yield batch
             batch, contexts = [], set()
         batch.append((index, item))
-        contexts.add(item.context)
+        contexts.update(item.contexts)
     if batch:
         yield batch
 
@@ -156,7 +170,7 @@ def _batches(items: Sequence[tuple[int, _Item]]) -> Iterator[list[tuple[int, _It
 def _send_batch(
     batch: Sequence[tuple[int, _Item]], destination: Destination, calling_ae_title: str
 ) -> Iterator[tuple[int, DeliveryReceipt]]:
-    contexts = dict.fromkeys(item.context for _, item in batch)
+    contexts = dict.fromkeys(context for _, item in batch for context in item.contexts)
     established = open_association(list(contexts), destination, calling_ae_title)
     if isinstance(established, Verdict):
         for index, item in batch:
@@ -168,7 +182,10 @@ def _send_batch(
     }
     is_lost = False
     try:
-        for number, (index, item) in enumerate(batch):
+        for number, (index, preferred) in enumerate(batch):
+            item = preferred
+            if item.context not in accepted and item.uncompressed is not None:
+                item = item.uncompressed
             if item.context not in accepted:
                 receipt = _receipt(NO_CONTEXT, item)
             elif is_lost:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from dicom_out.profile import STANDARD
+
 AeTitleText = Annotated[
     str,
     # PS3.5 table 6.2-1, VR AE: 16 characters of the default repertoire without backslash
@@ -29,6 +31,8 @@ class Destination(BaseModel):
     port: int = Field(ge=1, le=65535)
     calling_ae_title: AeTitleText | None = None
     """how to introduce ourselves there; default: the listener's own AE title"""
+    profile: str = STANDARD.name
+    """which objects it gets, and how: a name in `dicom_out.profile.PROFILES` or in the settings"""
     timeout_s: float = Field(default=30.0, gt=0)
     """patience for the connection, the association and each answer, in seconds"""
 

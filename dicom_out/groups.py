@@ -179,7 +179,9 @@ def _volume_group(
     place: dict[str, object] = {}
     if segmentation is None:
         slices = np.flatnonzero(segment.mask.any(axis=(1, 2)))
-        place["referenced_regions"] = [_slice_region(result, segment, index) for index in slices]
+        place["referenced_regions"] = [
+            _slice_region(result, segment, int(index)) for index in slices
+        ]
     else:
         place["referenced_segment"] = ReferencedSegment(
             sop_class_uid=segmentation.SOPClassUID,

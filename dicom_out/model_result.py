@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_out.patient import fit_text, read_element
 from dicom_out.uids import derive_uid
@@ -97,7 +98,8 @@ class Predecessor:
 class ResultObject:
     """A DICOM result, written and checked.
 
-    ``data`` is a whole Part 10 file; ``kind`` is ``sr``, ``sc`` or ``seg``.
+    ``data`` is a whole Part 10 file; ``kind`` is ``sr``, ``sc``, ``seg`` or ``pdf``; ``variant`` is
+    :meth:`dicom_out.profile.Profile.variant` of the one it was written for.
     """
 
     kind: str
@@ -105,6 +107,8 @@ class ResultObject:
     sop_instance_uid: str
     series_instance_uid: str
     data: bytes
+    variant: str = ""
+    transfer_syntax_uid: str = ExplicitVRLittleEndian
 
 
 def fit_model(model: ModelDescription, character_set: str | list[str]) -> ModelDescription:

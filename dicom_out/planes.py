@@ -31,7 +31,7 @@ def plane_headers(result: VolumeResult) -> list[Dataset]:
     Raises
     ------
     ResultInputError
-        A slice has no place in the patient, so no segmentation can lie on it.
+        A slice lacks its spacing, orientation or position.
     """
     planes = [_plane(*result.place_of(index)) for index in range(len(result.display))]
     first = planes[0]
@@ -58,7 +58,7 @@ def _plane(source: Dataset, frame: int | None) -> Dataset:
         value = _read(source, frame, keyword)
         if value is not None:
             setattr(plane, keyword, value)
-    if "FrameOfReferenceUID" not in plane or any(keyword not in plane for keyword in _GEOMETRY):
+    if any(keyword not in plane for keyword in _GEOMETRY):
         raise ResultInputError("A slice has no place in the patient to put a segmentation on.")
     return plane
 

@@ -55,7 +55,7 @@ class Profile(BaseModel):
         Objects with the same variant are the same whichever profile they were written for. A report
         names the other objects of its bundle, so it differs wherever one of them does.
         """
-        words = []
+        words: list[str] = []
         if kind in ("seg", "sr"):
             words += [] if self.seg == "binary" else [self.seg]
             keeps = self.empty_frames == "keep" and self.seg != "none"

@@ -152,6 +152,19 @@ class _Bundle:
         """Return the new series of a kind of object."""
         return ResultSeries(self.seed, kind, self.now, self.profile.variant(kind))
 
+    def write(self, kind: str, ds: Dataset) -> ResultObject:
+        """Return an object as the bytes that are sent."""
+        buffer = io.BytesIO()
+        ds.save_as(buffer, enforce_file_format=True)
+        return ResultObject(
+            kind=kind,
+            sop_class_uid=str(ds.SOPClassUID),
+            sop_instance_uid=str(ds.SOPInstanceUID),
+            series_instance_uid=str(ds.SeriesInstanceUID),
+            data=buffer.getvalue(),
+            variant=self.profile.variant(kind),
+        )
+
 
 def _identity(source: Dataset, profile: Profile) -> Dataset:
     identity = read_identity(source)
@@ -194,12 +207,12 @@ def _encode(
     written = []
     if profile.sr:
         report = encode_report(content, model=model, identity=identity, series=bundle.series("sr"))
-        written.append(_write("sr", report))
+        written.append(bundle.write("sr", report))
     for number, result in enumerate(results if profile.sc else (), 1):
         capture = encode_capture(
             result, number, model=model, identity=identity, series=bundle.series("sc")
         )
-        written.append(_write("sc", capture))
+        written.append(bundle.write("sc", capture))
     return written
 
 
@@ -226,12 +239,12 @@ def _encode_volume(
             supersedes=supersedes,
         )
         report = encode_report(content, model=model, identity=identity, series=bundle.series("sr"))
-        written.append(_write("sr", report))
+        written.append(bundle.write("sr", report))
     if segmentation is not None:
-        written.append(_write("seg", segmentation))
+        written.append(bundle.write("seg", segmentation))
     if profile.sc:
         picture = encode_montage(result, model=model, identity=identity, series=bundle.series("sc"))
-        written.append(_write("sc", picture))
+        written.append(bundle.write("sc", picture))
     return written
 
 
@@ -280,15 +293,3 @@ def _refuse_other_patients(sources: Sequence[Dataset], identity: Dataset) -> Non
     for source in sources[1:]:
         if first_difference(identity, read_identity(source), ("PatientID", "PatientName")):
             raise ResultInputError("The images of the study name several patients; see its source.")
-
-
-def _write(kind: str, ds: Dataset) -> ResultObject:
-    buffer = io.BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    return ResultObject(
-        kind=kind,
-        sop_class_uid=str(ds.SOPClassUID),
-        sop_instance_uid=str(ds.SOPInstanceUID),
-        series_instance_uid=str(ds.SeriesInstanceUID),
-        data=buffer.getvalue(),
-    )

@@ -20,6 +20,7 @@ from dicom_out import codes
 from dicom_out.groups import tracking
 from dicom_out.model_result import ModelDescription, VolumeResult
 from dicom_out.overlays import colour_of
+from dicom_out.patient import read_text
 from dicom_out.planes import plane_headers
 from dicom_out.profile import Profile
 from dicom_out.series import LONG_STRING, ResultSeries, finish
@@ -38,7 +39,9 @@ def encode_segmentation(
     identity: Dataset,
     series: ResultSeries,
 ) -> Dataset | None:
-    """Return the segments that were found as a SEG; None if none was.
+    """Return the segments that were found as a SEG; None if none was, or there is no place for it.
+
+    A place needs a frame of reference that the slices share with it (PS3.3 C.7.4.1).
 
     Each frame names the slice that it lies on. Segments that overlap are BINARY whatever the
     profile says, because a label map can't hold them.
@@ -51,14 +54,9 @@ def encode_segmentation(
         Whether it is BINARY or LABELMAP, and what becomes of frames without any voxel.
     model, identity, series
         As for :func:`dicom_out.sr.encode_report`.
-
-    Raises
-    ------
-    ResultInputError
-        The series has no place in the patient.
     """
     found = [segment for segment in result.prediction.segments if segment.mask.any()]
-    if not found:
+    if not found or not read_text(result.sources[0], "FrameOfReferenceUID"):
         return None
     labels = _label_map([segment.mask for segment in found])
     is_label_map = profile.seg == "labelmap" and labels is not None
@@ -107,10 +105,14 @@ def _name_frames(ds: Dataset, frames: Sequence[int]) -> None:
     """Put in the numbers that the frames have in their image; highdicom counted the planes."""
     if not frames:
         return
-    for group in ds.PerFrameFunctionalGroupsSequence:
-        for derivation in group.DerivationImageSequence:
-            for source in derivation.SourceImageSequence:
-                source.ReferencedFrameNumber = frames[int(source.ReferencedFrameNumber) - 1]
+    named = (
+        source
+        for group in ds.PerFrameFunctionalGroupsSequence
+        for derivation in group.DerivationImageSequence
+        for source in derivation.SourceImageSequence
+    )
+    for source in {id(item): item for item in named}.values():  # segments of a slice share one
+        source.ReferencedFrameNumber = frames[int(source.ReferencedFrameNumber) - 1]
 
 
 def _describe(

@@ -192,7 +192,9 @@ class ResultObjectRow(Base):
     id: Mapped[int] = mapped_column(BIG, primary_key=True)
     decision_id: Mapped[int] = mapped_column(ForeignKey("routing_decision.id"), index=True)
     kind: Mapped[str] = mapped_column(String(16))
-    """sr or sc"""
+    """sr, seg, sc or pdf"""
+    variant: Mapped[str] = mapped_column(String(48), default="")
+    """what sets its content apart from the standard one, see ``dicom_out.profile``"""
     sop_class_uid: Mapped[str] = mapped_column(UID)
     sop_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
     series_instance_uid: Mapped[str] = mapped_column(UID)
@@ -203,6 +205,20 @@ class ResultObjectRow(Base):
     created_at: Mapped[float]
 
 
+class ResultEncoding(Base):
+    """The same result object in a compressed transfer syntax, without loss."""
+
+    __tablename__ = "result_encoding"
+    __table_args__ = (UniqueConstraint("result_object_id", "transfer_syntax_uid"),)
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    result_object_id: Mapped[int] = mapped_column(ForeignKey("result_object.id"))
+    transfer_syntax_uid: Mapped[str] = mapped_column(UID)
+    path: Mapped[str] = mapped_column(String(256))
+    """file below the data folder"""
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
 class Delivery(Base):
     """The outbox: one result object at one destination."""
 
@@ -210,6 +226,8 @@ class Delivery(Base):
     __table_args__ = (UniqueConstraint("result_object_id", "destination"),)
     id: Mapped[int] = mapped_column(BIG, primary_key=True)
     result_object_id: Mapped[int] = mapped_column(ForeignKey("result_object.id"))
+    encoding_id: Mapped[int | None] = mapped_column(ForeignKey("result_encoding.id"))
+    """the bytes that go out; null: the result object's own, as when the peer took no others"""
     destination: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16), index=True)
     attempts: Mapped[int]

@@ -169,7 +169,7 @@ def _attempts(session: Session, decision_id: int, destination: str) -> int:
 
 def mark_started(session: Session, work: Work) -> None:
     """Take the date off what an attempt is about, unless the attempt has settled it already."""
-    rows = [row.id for row, _ in pending(session, work)]
+    rows = [row.id for row, _, _ in pending(session, work)]
     session.execute(
         update(Delivery)
         .where(

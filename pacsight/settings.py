@@ -10,10 +10,10 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +22,7 @@ from pydantic_settings import (
 from sqlalchemy import Engine
 
 from dicom_out.destination import DeliveryConfig, Destination
+from dicom_out.profile import PROFILES, Profile
 from inference.config import InferenceConfig
 from ledger.database import migrate, open_database
 from pacsight.errors import SettingsError
@@ -49,6 +50,8 @@ class Settings(BaseSettings):
     completeness: CompletenessConfig = CompletenessConfig()
     inference: InferenceConfig = InferenceConfig()
     destinations: tuple[Destination, ...] = Field(default=())
+    profiles: tuple[Profile, ...] = Field(default=())
+    """profiles of one's own, beside `dicom_out.profile.PROFILES`"""
     delivery: DeliveryConfig = DeliveryConfig()
     web: WebConfig = WebConfig()
 
@@ -58,6 +61,25 @@ class Settings(BaseSettings):
         if len({destination.name for destination in value}) < len(value):
             raise ValueError("each destination needs a name of its own")
         return value
+
+    @model_validator(mode="after")
+    def _profiles_are_known(self) -> Self:
+        names = [profile.name for profile in self.profiles]
+        for name in names:
+            if name in PROFILES or names.count(name) > 1:
+                raise ValueError(f"profiles.name: '{name}' is taken; choose another name")
+        for destination in self.destinations:
+            if destination.profile not in {*PROFILES, *names}:
+                near = _nearest(destination.profile, {*PROFILES, *names})
+                raise ValueError(
+                    f"destinations.profile: '{destination.profile}' is no profile.{near}"
+                )
+        return self
+
+    def profile_of(self, destination: Destination) -> Profile:
+        """Return what a destination gets, and how."""
+        own = {profile.name: profile for profile in self.profiles}
+        return {**PROFILES, **own}[destination.profile]
 
     @property
     def ledger_url(self) -> str:

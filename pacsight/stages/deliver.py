@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_out.delivery import send
-from dicom_out.destination import DeliveryConfig, DeliveryReceipt, next_delay_s
+from dicom_out.destination import DeliveryConfig, DeliveryReceipt, Destination, next_delay_s
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState
 from ledger.events import record
-from ledger.tables import Delivery, ResultObjectRow
+from ledger.tables import Delivery, ResultEncoding, ResultObjectRow
 from pacsight.stages.context import StageContext
 from pacsight.work import Work
+
+Pending: TypeAlias = tuple[Delivery, ResultObjectRow, ResultEncoding | None]
 
 
 def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
@@ -26,25 +29,26 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
         (item for item in context.settings.destinations if item.name == work.destination), None
     )
     with reading(context.database) as session:
-        waiting = [item for _, item in pending(session, work)]
+        waiting = pending(session, work)
     if not waiting:
         return []
     receipts: dict[str, DeliveryReceipt] = {}
     if destination is not None:
-        files = [context.settings.data_dir / item.path for item in waiting]
-        sent = send(files, destination, calling_ae_title=context.settings.scp.ae_title)
-        receipts = dict(zip((item.sop_instance_uid for item in waiting), sent, strict=True))
+        receipts = _send(context, destination, waiting)
     with transaction(context.database) as session:
-        for row, item in pending(session, work):
+        for row, item, encoding in pending(session, work):
             if destination is not None and item.sop_instance_uid not in receipts:
                 continue  # retried by hand meanwhile: the next attempt's
             if destination is None:
                 row.attempts, row.state = work.attempt, DeliveryState.DEAD
                 row.last_error = "DESTINATION_UNKNOWN: add it to the settings again and retry."
             else:
+                receipt = receipts[item.sop_instance_uid]
+                if encoding is not None and receipt.path == context.settings.data_dir / item.path:
+                    row.encoding_id = None  # the peer took only these bytes: they stay the ones
                 settle(
                     row,
-                    receipts[item.sop_instance_uid],
+                    receipt,
                     attempt=work.attempt,
                     rules=context.settings.delivery,
                     now=context.clock(),
@@ -60,11 +64,27 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
     return []
 
 
-def pending(session: Session, work: Work) -> list[tuple[Delivery, ResultObjectRow]]:
-    """Return the outbox rows that an attempt is about, with their objects."""
+def _send(
+    context: StageContext, destination: Destination, waiting: Sequence[Pending]
+) -> dict[str, DeliveryReceipt]:
+    """Send each object in its encoding, or as it was written where the peer takes no other."""
+    folder = context.settings.data_dir
+    files, plain = [], {}
+    for _, item, encoding in waiting:
+        files.append(folder / (item.path if encoding is None else encoding.path))
+        if encoding is not None:
+            plain[files[-1]] = folder / item.path
+    title = context.settings.scp.ae_title
+    sent = send(files, destination, calling_ae_title=title, uncompressed=plain)
+    return dict(zip((item.sop_instance_uid for _, item, _ in waiting), sent, strict=True))
+
+
+def pending(session: Session, work: Work) -> list[Pending]:
+    """Return the outbox rows that an attempt is about, with their objects and encodings."""
     rows = session.execute(
-        select(Delivery, ResultObjectRow)
+        select(Delivery, ResultObjectRow, ResultEncoding)
         .join(ResultObjectRow, Delivery.result_object_id == ResultObjectRow.id)
+        .outerjoin(ResultEncoding, Delivery.encoding_id == ResultEncoding.id)
         .where(
             ResultObjectRow.decision_id == work.decision_id,
             Delivery.destination == work.destination,
@@ -72,12 +92,12 @@ def pending(session: Session, work: Work) -> list[tuple[Delivery, ResultObjectRo
         )
         .order_by(ResultObjectRow.id)
     )
-    return [(delivery, item) for delivery, item in rows]
+    return [(delivery, item, encoding) for delivery, item, encoding in rows]
 
 
 def postpone(session: Session, work: Work, rules: DeliveryConfig, now: float) -> None:
     """Put back into the outbox what an attempt that ended in an error has left pending."""
-    for row, _ in pending(session, work):
+    for row, _, _ in pending(session, work):
         row.attempts = work.attempt
         row.next_attempt_at = now + next_delay_s(work.attempt, rules)
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_out.model_result import ImageResult, Predecessor, ResultObject, VolumeResult
+from dicom_out.profile import Profile
 from dicom_out.results import encode_results, encode_volume
 from inference.registry import ModelPackage, Registry
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState
 from ledger.events import record
-from ledger.tables import Decision, Delivery, PredictionRow, ResultObjectRow, Revision
+from ledger.tables import (
+    Decision,
+    Delivery,
+    PredictionRow,
+    ResultEncoding,
+    ResultObjectRow,
+    Revision,
+)
 from pacsight.analysis import describe_model
+from pacsight.bundles import UNCOMPRESSED, Addressed, address
 from pacsight.errors import StageError
 from pacsight.stages.context import (
     StageContext,
@@ -39,7 +47,6 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
     with reading(context.database) as session:
         decision = accepted_decision(session, work.decision_id)
         study_uid = study_of(session, work.revision_id).study_instance_uid
-        revision = session.get_one(Revision, work.revision_id)
         predictions = session.scalars(
             select(PredictionRow)
             .where(PredictionRow.decision_id == decision.id)
@@ -47,20 +54,13 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
         ).all()
         if _is_encoded(session, decision.id):
             return []
-        supersedes = _earlier_reports(session, revision, decision.model_id)
-    model = describe_model(_package(context.registry, decision))
-    seed = f"{study_uid}/{revision.number}/{decision.model_id}/{decision.model_digest}"
-    now = datetime.fromtimestamp(context.clock()).astimezone()
-    if takes_series(context, decision):
-        volume = _volume_result(context, work, predictions[0])
-        objects = encode_volume(volume, model=model, seed=seed, now=now, supersedes=supersedes)
-    else:
-        results = [_image_result(context, work, row) for row in predictions]
-        objects = encode_results(results, model=model, seed=seed, now=now, supersedes=supersedes)
-    paths = [_write(context.settings.data_dir, decision.id, item) for item in objects]
+    objects = address(context.settings, _encoder(context, work, decision, predictions))
+    for item in objects:
+        for encoded in (item.item, *item.encodings.values()):
+            write_durably(context.settings.data_dir / _path(decision.id, encoded), encoded.data)
     with transaction(context.database) as session:
         if not _is_encoded(session, decision.id):
-            _fill_outbox(context, session, decision, list(zip(objects, paths, strict=True)))
+            _fill_outbox(context, session, decision, objects)
             record(
                 session,
                 actor="worker",
@@ -72,15 +72,48 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
     return []
 
 
+def _encoder(
+    context: StageContext, work: Work, decision: Decision, predictions: Sequence[PredictionRow]
+) -> Callable[[Profile], list[ResultObject]]:
+    """Return what writes the bundle of a profile; everything is read once."""
+    with reading(context.database) as session:
+        study_uid = study_of(session, work.revision_id).study_instance_uid
+        revision = session.get_one(Revision, work.revision_id)
+    model = describe_model(_package(context.registry, decision))
+    seed = f"{study_uid}/{revision.number}/{decision.model_id}/{decision.model_digest}"
+    now = datetime.fromtimestamp(context.clock()).astimezone()
+
+    def supersedes(profile: Profile) -> list[Predecessor]:
+        with reading(context.database) as session:
+            return _earlier_reports(session, revision, decision.model_id, profile.variant("sr"))
+
+    if takes_series(context, decision):
+        volume = _volume_result(context, work, predictions[0])
+        return lambda profile: encode_volume(
+            volume,
+            model=model,
+            seed=seed,
+            now=now,
+            profile=profile,
+            supersedes=supersedes(profile),
+        )
+    results = [_image_result(context, work, row) for row in predictions]
+    return lambda profile: encode_results(
+        results, model=model, seed=seed, now=now, profile=profile, supersedes=supersedes(profile)
+    )
+
+
 def _is_encoded(session: Session, decision_id: int) -> bool:
     query = select(ResultObjectRow.id).where(ResultObjectRow.decision_id == decision_id).limit(1)
     return session.scalar(query) is not None
 
 
-def _earlier_reports(session: Session, revision: Revision, model_id: str) -> list[Predecessor]:
+def _earlier_reports(
+    session: Session, revision: Revision, model_id: str, variant: str
+) -> list[Predecessor]:
     """Return the newest report of a model about an earlier revision of the study, if there is one.
 
-    That one names its own predecessor, and so on.
+    Of several variants it is the same one. It names its own predecessor, and so on.
     """
     row = session.scalar(
         select(ResultObjectRow)
@@ -92,7 +125,7 @@ def _earlier_reports(session: Session, revision: Revision, model_id: str) -> lis
             Decision.model_id == model_id,
             ResultObjectRow.kind == "sr",
         )
-        .order_by(Revision.number.desc())
+        .order_by(Revision.number.desc(), (ResultObjectRow.variant == variant).desc())
         .limit(1)
     )
     if row is None:
@@ -132,41 +165,53 @@ def _volume_result(context: StageContext, work: Work, row: PredictionRow) -> Vol
     return VolumeResult(prediction=prediction, sources=volume.headers, display=volume.display)
 
 
-def _write(data_dir: Path, decision_id: int, item: ResultObject) -> Path:
-    path = Path(RESULTS) / str(decision_id) / f"{item.sop_instance_uid}.dcm"
-    write_durably(data_dir / path, item.data)
-    return path
+def _path(decision_id: int, item: ResultObject) -> str:
+    """Return where an object's file lies below the data folder."""
+    suffix = "" if item.transfer_syntax_uid == UNCOMPRESSED else f".{item.transfer_syntax_uid}"
+    return f"{RESULTS}/{decision_id}/{item.sop_instance_uid}{suffix}.dcm"
 
 
 def _fill_outbox(
-    context: StageContext,
-    session: Session,
-    decision: Decision,
-    written: Sequence[tuple[ResultObject, Path]],
+    context: StageContext, session: Session, decision: Decision, objects: Sequence[Addressed]
 ) -> None:
     now = context.clock()
-    for item, path in written:
+    for addressed in objects:
+        item = addressed.item
         row = ResultObjectRow(
             decision_id=decision.id,
             kind=item.kind,
+            variant=item.variant,
             sop_class_uid=item.sop_class_uid,
             sop_instance_uid=item.sop_instance_uid,
             series_instance_uid=item.series_instance_uid,
-            path=str(path),
+            path=_path(decision.id, item),
             size=len(item.data),
             sha256=hashlib.sha256(item.data).hexdigest(),
             created_at=now,
         )
         session.add(row)
         session.flush()
+        encodings = {
+            encoded.transfer_syntax_uid: ResultEncoding(
+                result_object_id=row.id,
+                transfer_syntax_uid=encoded.transfer_syntax_uid,
+                path=_path(decision.id, encoded),
+                size=len(encoded.data),
+                sha256=hashlib.sha256(encoded.data).hexdigest(),
+            )
+            for encoded in addressed.encodings.values()
+        }
+        session.add_all(encodings.values())
+        session.flush()
         session.add_all(
             Delivery(
                 result_object_id=row.id,
-                destination=destination.name,
+                encoding_id=encodings[wanted].id if wanted in encodings else None,
+                destination=name,
                 state=DeliveryState.PENDING,
                 attempts=0,
                 queued_at=now,
                 next_attempt_at=now,
             )
-            for destination in context.settings.destinations
+            for name, wanted in addressed.destinations.items()
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from pynetdicom.sop_class import SecondaryCaptureImageStorage, Verification
 from dicom_out import delivery
 from dicom_out.delivery import echo, send
 from dicom_out.destination import DeliveryReceipt, Destination, Outcome
+from dicom_out.encodings import encode_as
+from dicom_out.profile import TRANSFER_SYNTAXES
 from tests.dicom_out.factories import encode, read, source
 from tests.dicom_out.scripted_pacs import always, scripted_pacs
 from tests.peers.orthanc import Orthanc
@@ -362,3 +365,79 @@ def test_a_real_pacs_lists_and_shows_the_results(orthanc: Orthanc, results: list
     preview = orthanc.http.get(f"/instances/{capture['ID']}/preview")
     assert preview.is_success
     assert preview.content.startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def compressed(
+    results: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, Path]]:
+    """The capture in each compressed transfer syntax, and uncompressed."""
+    folder = tmp_path_factory.mktemp("compressed")
+    (item,) = (item for item in encode(source()) if item.kind == "sc")
+    files = {}
+    for name in COMPRESSIONS:
+        encoded = encode_as(item, TRANSFER_SYNTAXES[name])
+        assert encoded is not None
+        files[name] = folder / f"{name}.dcm", results[1]
+        files[name][0].write_bytes(encoded.data)
+    return files
+
+
+COMPRESSIONS = ["rle", "jpeg-ls", "htj2k"]
+
+
+@pytest.mark.parametrize("name", COMPRESSIONS)
+def test_what_a_peer_does_not_decompress_goes_uncompressed(
+    compressed: dict[str, tuple[Path, Path]], name: str
+) -> None:
+    encoded, plain = compressed[name]
+    with scripted_pacs() as pacs:
+        (receipt,) = send(
+            [encoded], to(pacs.port), calling_ae_title="PACSIGHT", uncompressed={encoded: plain}
+        )
+        (alone,) = sent([encoded], to(pacs.port))
+    assert receipt.is_delivered
+    assert receipt.path == plain
+    assert plain.read_bytes().endswith(pacs.data_sets[0])
+    assert pacs.contexts == 2
+    assert alone.code == "CONTEXT_NOT_ACCEPTED"
+
+
+@pytest.mark.peer
+def test_orthanc_gets_the_compressed_bytes_that_it_takes(
+    compressed: dict[str, tuple[Path, Path]], orthanc: Orthanc
+) -> None:
+    for name in COMPRESSIONS:
+        encoded, plain = compressed[name]
+        (receipt,) = send(
+            [encoded],
+            to(orthanc.dicom_port, ae_title="ORTHANC"),
+            calling_ae_title="PACSIGHT",
+            uncompressed={encoded: plain},
+        )
+        assert receipt.is_delivered
+        took = receipt.path
+        assert took == (plain if name == "htj2k" else encoded)  # 1.10 knows no HTJ2K
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", ["rle", "jpeg-ls"])
+def test_dcmtk_decompresses_to_the_same_pixels(
+    compressed: dict[str, tuple[Path, Path]], name: str, tmp_path: Path
+) -> None:
+    encoded, plain = compressed[name]
+    command = {"rle": "dcmdrle", "jpeg-ls": "dcmdjpls"}[name]
+    subprocess.run([program(command), encoded, tmp_path / "plain.dcm"], check=True)
+    again = pydicom.dcmread(tmp_path / "plain.dcm")
+    assert again.PixelData == pydicom.dcmread(plain).PixelData
+
+
+def test_htj2k_reads_back_the_same_colours(compressed: dict[str, tuple[Path, Path]]) -> None:
+    encoded, plain = (pydicom.dcmread(path) for path in compressed["htj2k"])
+    assert encoded.PhotometricInterpretation == "YBR_RCT"
+    assert (encoded.pixel_array == plain.pixel_array).all()
+
+
+def test_objects_without_bytes_of_pixels_have_no_compressed_form() -> None:
+    report, _ = encode(source())
+    assert encode_as(report, RLELossless) is None
