@@ -60,6 +60,11 @@ def _summary(session: Session, study: Study) -> dict[str, Any]:
     }
 
 
+def study_state(session: Session, study: Study) -> str:
+    """Return the state of a study in one word, as in :func:`list_studies`."""
+    return _state(session, study, _revisions(session, study))
+
+
 def _state(session: Session, study: Study, revisions: Sequence[Revision]) -> str:
     """Return receiving, waiting, working, failed, not analysed, delivering, undelivered or done."""
     if study.open_since is not None:

@@ -77,7 +77,7 @@ def read_header(file: BinaryIO, sop_instance_uid: str, transfer_syntax_uid: str)
     OSError
         The file can't be read.
     """
-    start = _find_data_set(file)
+    start = find_data_set(file)
     digest = _digest(file, start)
     if transfer_syntax_uid in DEFLATED:
         file, start = _inflate_header(file, start), 0
@@ -91,8 +91,14 @@ def read_header(file: BinaryIO, sop_instance_uid: str, transfer_syntax_uid: str)
     return ObjectHeader(facts, patient, digest, is_result(ds))
 
 
-def _find_data_set(file: BinaryIO) -> int:
-    """Return where the data set starts: after group 0002, whose length comes first."""
+def find_data_set(file: BinaryIO) -> int:
+    """Return where the data set starts: after group 0002, whose length comes first.
+
+    Raises
+    ------
+    NotPart10Error
+        There is no file meta information.
+    """
     head = file.read(_PREFIX_BYTES + 12)
     group_length = b"\x02\x00\x00\x00UL\x04\x00"  # (0002,0000)
     if head[128:132] != b"DICM" or head[132:140] != group_length or len(head) < 144:

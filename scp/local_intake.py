@@ -68,6 +68,10 @@ class LocalIntake:
         self._commits.stop()
         self._spool.close()
 
+    def check_space(self) -> None:
+        """Raise :class:`scp.errors.SpoolFullError` when less than the reserve is free."""
+        self._spool.check_reserve()
+
     @contextmanager
     def association(self, calling_ae_title: str, address: str) -> Iterator[AssociationRecord]:
         """Open an association in the ledger; at the end it is closed as uploaded, or as aborted."""

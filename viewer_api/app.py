@@ -17,8 +17,10 @@ from ledger.errors import PacsightError
 from viewer_api.context import WebContext
 from viewer_api.errors import InputError, PageNotFoundError, SignInNeededError, WebError
 from viewer_api.headers import GuardedApp
+from viewer_api.live import Changes
 from viewer_api.pages import STATIC, render
 from viewer_api.routes import ROUTERS
+from viewer_api.upload_files import remove_abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +40,12 @@ def create_app(context: WebContext) -> GuardedApp:
     """Return the ASGI application; it serves as long as `context` is open."""
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         context.intake.start()
+        remove_abandoned(context.uploads_dir, context.clock())
+        app.state.changes = Changes(context.database)
         yield
+        await app.state.changes.stop()
         context.intake.stop()
 
     app = FastAPI(

@@ -6,13 +6,11 @@ import time
 from typing import Annotated
 
 import typer
-from sqlalchemy import select
 
 from ledger.database import reading, transaction
+from ledger.deliveries import retry_deliveries
 from ledger.domain import DeliveryState
-from ledger.events import record
 from ledger.queries import list_deliveries
-from ledger.tables import Delivery, ResultObjectRow
 from pacsight.commands.output import Json, print_json, print_table
 from pacsight.errors import NotFoundError
 from pacsight.settings import load_settings, open_ledger
@@ -46,24 +44,12 @@ def retry(
 ) -> None:
     """Send again now what was given up or waits for its next attempt."""
     database = open_ledger(load_settings())
-    now = time.time()
     with transaction(database) as session:
-        query = select(Delivery).where(Delivery.state != DeliveryState.DELIVERED)
-        if delivery_id is not None:
-            query = query.where(Delivery.id == delivery_id)
-        rows = session.scalars(query).all()
-        if delivery_id is not None and not rows:
-            raise NotFoundError(
-                f"There is no undelivered delivery {delivery_id}; see 'pacsight deliveries list'."
-            )
-        for row in rows:
-            row.state, row.next_attempt_at, row.queued_at = DeliveryState.PENDING, now, now
-            record(
-                session,
-                actor="operator",
-                action="delivery.retried",
-                subject=session.get_one(ResultObjectRow, row.result_object_id).sop_instance_uid,
-                detail={"destination": row.destination, "attempts": row.attempts},
-                now=now,
-            )
-    typer.echo(f"{len(rows)} deliveries will be tried again now.")
+        count = retry_deliveries(
+            session, delivery_id=delivery_id, actor="operator", now=time.time()
+        )
+    if delivery_id is not None and not count:
+        raise NotFoundError(
+            f"There is no undelivered delivery {delivery_id}; see 'pacsight deliveries list'."
+        )
+    typer.echo(f"{count} deliveries will be tried again now.")

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from inference.manifest import Manifest
 from inference.routing import refuse_instance, route, study_refusal
+from ledger.choices import switched_off, upload_of
 from ledger.database import transaction
-from ledger.domain import InstanceFacts, RoutingDecision
+from ledger.domain import InstanceFacts, Refusal, RoutingDecision
 from ledger.events import record
 from ledger.tables import Decision, Study
 from pacsight.stages.context import StageContext, instances_of, study_of
@@ -32,8 +33,8 @@ def route_revision(context: StageContext, work: Work) -> Sequence[Work]:
                 InstanceFacts.from_json(instance.facts)
                 for instance in instances_of(session, work.revision_id)
             ]
-            manifests = context.registry.manifests
-            routed = route(facts, manifests)
+            manifests = _asked(session, work.revision_id, context.registry.manifests)
+            routed = _without_switched_off(session, route(facts, manifests))
             decisions = [_row(work.revision_id, decision, now) for decision in routed]
             session.add_all(decisions)
             session.flush()
@@ -49,6 +50,25 @@ def route_revision(context: StageContext, work: Work) -> Sequence[Work]:
                 job_queued(session, unit, decision.model_id, now)
                 following.append(unit)
     return following
+
+
+def _asked(session: Session, revision_id: int, manifests: Sequence[Manifest]) -> Sequence[Manifest]:
+    """Return the models to ask: all, or the one that somebody chose for an upload."""
+    upload = upload_of(session, revision_id)
+    if upload is None or upload.model_id is None:
+        return manifests
+    return [manifest for manifest in manifests if manifest.id == upload.model_id]
+
+
+def _without_switched_off(
+    session: Session, decisions: Sequence[RoutingDecision]
+) -> list[RoutingDecision]:
+    off = switched_off(session)
+    refusal = Refusal("MODEL_SWITCHED_OFF", "An administrator has switched this model off.")
+    return [
+        RoutingDecision(decision.model, (), refusal) if decision.model.model_id in off else decision
+        for decision in decisions
+    ]
 
 
 def _row(revision_id: int, decision: RoutingDecision, now: float) -> Decision:

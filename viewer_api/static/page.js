@@ -35,3 +35,19 @@ if (live.length) {
   changes.addEventListener("change", later);
   window.addEventListener("pagehide", () => changes.close());
 }
+
+// A page with data-reload asks where its study stands, and loads again when that has changed.
+const waiting = document.querySelector("[data-reload]");
+if (waiting) {
+  const ask = async () => {
+    const answer = await fetch(waiting.dataset.reload, { headers: { accept: "application/json" } });
+    if (!answer.ok) return;
+    const { state } = await answer.json();
+    const typing = document.activeElement?.matches("textarea, input, select");
+    if (state !== waiting.dataset.state && !typing) window.location.reload();
+  };
+  const changes = new EventSource("/changes");
+  changes.addEventListener("change", () => ask().catch(() => {}));
+  window.addEventListener("pagehide", () => changes.close());
+  ask().catch(() => {});
+}

@@ -1,0 +1,64 @@
+"""The outbox, as people use it: queue results for a destination, try again what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ledger.domain import DeliveryState
+from ledger.events import record
+from ledger.tables import Delivery, ResultObjectRow
+
+
+def queue_deliveries(
+    session: Session, result_object_ids: Sequence[int], destination: str, now: float
+) -> int:
+    """Queue results that were never meant for `destination`; return how many."""
+    known = set(
+        session.scalars(
+            select(Delivery.result_object_id).where(
+                Delivery.result_object_id.in_(result_object_ids),
+                Delivery.destination == destination,
+            )
+        )
+    )
+    new = [one for one in result_object_ids if one not in known]
+    session.add_all(
+        Delivery(
+            result_object_id=one,
+            destination=destination,
+            state=DeliveryState.PENDING,
+            attempts=0,
+            queued_at=now,
+            next_attempt_at=now,
+        )
+        for one in new
+    )
+    return len(new)
+
+
+def retry_deliveries(session: Session, *, delivery_id: int | None, actor: str, now: float) -> int:
+    """Send again now what was given up or waits; return how many.
+
+    Parameters
+    ----------
+    delivery_id
+        Which; None is every dead one and every waiting one.
+    """
+    query = select(Delivery).where(Delivery.state != DeliveryState.DELIVERED)
+    if delivery_id is not None:
+        query = query.where(Delivery.id == delivery_id)
+    rows = session.scalars(query).all()
+    for row in rows:
+        row.state, row.next_attempt_at, row.queued_at = DeliveryState.PENDING, now, now
+        record(
+            session,
+            actor=actor,
+            action="delivery.retried",
+            subject=session.get_one(ResultObjectRow, row.result_object_id).sop_instance_uid,
+            detail={"destination": row.destination, "attempts": row.attempts},
+            now=now,
+        )
+    return len(rows)

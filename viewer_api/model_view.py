@@ -1,0 +1,51 @@
+"""What people should know of a model: its card and its measured figures."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from inference.registry import ModelPackage
+
+FIGURES = ("accuracy", "auc", "recall", "specificity", "dice", "mean_iou", "kappa_quadratic")
+"""Shown in this order where a model has them."""
+
+
+def figures(package: ModelPackage) -> list[dict[str, Any]]:
+    """Return measured figures with their 95 % intervals; none if the package has none."""
+    return list(_figures(package.folder / "metrics.json"))
+
+
+@lru_cache(maxsize=64)
+def _figures(path: Path) -> tuple[dict[str, Any], ...]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        known = [(name, data["metrics"][name]) for name in FIGURES if name in data["metrics"]]
+        return tuple(
+            {
+                "name": name,
+                "value": float(one["value"]),
+                "low": float(one["ci95"][0]),
+                "high": float(one["ci95"][1]),
+                "n": int(data["n"]),
+            }
+            for name, one in known
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return ()
+
+
+@lru_cache(maxsize=64)
+def card_html(folder: Path) -> str:
+    """Return the model card as HTML; raw HTML in it stays text, pictures are left out."""
+    try:
+        text = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return str(
+        MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(text)
+    )

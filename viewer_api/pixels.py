@@ -1,0 +1,142 @@
+"""Pixels for the viewer: values that a browser can window, and layers to lay over them."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import Dataset
+
+from dicom_out.overlays import colour_of
+from inference.reading import read_image, read_slice
+from ledger.domain import InstanceFacts
+from ledger.tables import PredictionRow
+from viewer_api.errors import PageNotFoundError
+
+LEVELS = 65535
+MASKS_KEPT = 4
+"""Predictions whose arrays stay in memory, so that scrolling doesn't unpack a volume each time."""
+HEAT_FROM = 0.15
+"""Below this share of the hottest place the heatmap is clear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """An image's bytes, compressed by zlib, and how to read them.
+
+    Grey: uint16 little-endian [rows, columns], ``value = stored * slope + intercept``.
+    Colour: uint8 [rows, columns, 3].
+    """
+
+    data: bytes
+    about: dict[str, Any]
+
+    @property
+    def header(self) -> str:
+        """``about`` as JSON in ASCII, for an HTTP header."""
+        return json.dumps(self.about)
+
+
+def read_pixels(file: BinaryIO, facts: InstanceFacts) -> Pixels:
+    """Read an image of the spool.
+
+    Raises
+    ------
+    ImageError
+        Or another coded error: it can't be shown, and why.
+    """
+    if facts.photometric_interpretation.startswith("MONOCHROME") and facts.samples_per_pixel <= 1:
+        values, header = read_slice(file)
+        return _grey(values, header)
+    image = read_image(file)
+    return Pixels(
+        zlib.compress(np.ascontiguousarray(image.display).tobytes(), 1),
+        {
+            "kind": "rgb" if image.display.ndim == 3 else "grey8",
+            "rows": image.rows,
+            "columns": image.columns,
+        },
+    )
+
+
+def _grey(values: NDArray[np.float32], header: Dataset) -> Pixels:
+    low, high = float(values.min()), float(values.max())
+    is_whole = high - low <= LEVELS and np.array_equal(values, np.rint(values))
+    slope = 1.0 if is_whole else (high - low) / LEVELS
+    stored = np.rint((values - low) / (slope or 1.0)).astype("<u2")
+    center, width = _window(values, header)
+    spacing = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
+    about = {
+        "kind": "grey",
+        "rows": values.shape[0],
+        "columns": values.shape[1],
+        "slope": slope or 1.0,
+        "intercept": low,
+        "center": center,
+        "width": width,
+        "invert": header.get("PhotometricInterpretation") == "MONOCHROME1",
+        "spacing": [float(one) for one in spacing] if spacing and len(spacing) == 2 else None,
+        "unit": "HU" if header.get("Modality") == "CT" else "",
+    }
+    return Pixels(zlib.compress(stored.tobytes(), 1), about)
+
+
+def _window(values: NDArray[np.float32], header: Dataset) -> tuple[float, float]:
+    """Return the image's own window (PS3.3 C.11.2.1.2), or one from its values."""
+    try:
+        center, width = (
+            float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)
+            for value in (header["WindowCenter"].value, header["WindowWidth"].value)
+        )
+        is_usable = width >= 1 and center - width < values.max() and center + width > values.min()
+    except (KeyError, TypeError, ValueError, IndexError):
+        is_usable = False
+    if is_usable:
+        return center, width
+    low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
+    return (low + high) / 2, max(high - low, 1.0)
+
+
+def heatmap_png(row: PredictionRow, data_dir: Path) -> bytes:
+    """Return a prediction's heatmap in colour, clear where it is cold."""
+    heat = _arrays(data_dir / row.artifact).get("heatmap")
+    if heat is None:
+        raise PageNotFoundError("This answer has no heatmap.")
+    colours = np.asarray(matplotlib.colormaps["inferno"](heat)[..., :3] * 255, np.uint8)
+    clear = np.clip((heat - HEAT_FROM) / (1 - HEAT_FROM), 0, 1) ** 0.7
+    return _png(np.dstack([colours, np.asarray(clear * 255, np.uint8)]))
+
+
+def mask_png(row: PredictionRow, data_dir: Path, number: int, index: int) -> bytes:
+    """Return one outlined region of one image or slice, in the colour that results give it."""
+    mask = _arrays(data_dir / row.artifact).get(f"mask{number}")
+    if mask is None or (mask.ndim == 3 and not 0 <= index < len(mask)):
+        raise PageNotFoundError("This answer has no such region.")
+    plane = mask[index] if mask.ndim == 3 else mask
+    picture = np.zeros((*plane.shape, 4), np.uint8)
+    picture[plane] = (*colour_of(number), 255)
+    return _png(picture)
+
+
+@lru_cache(maxsize=MASKS_KEPT)
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as packed:
+            return {name: packed[name] for name in packed.files}
+    except (OSError, ValueError) as error:
+        raise PageNotFoundError("The stored answer can't be read; replay the study.") from error
+
+
+def _png(array: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
