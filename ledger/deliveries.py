@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from ledger.domain import DeliveryState
 from ledger.events import record
-from ledger.tables import Delivery, ResultObjectRow
+from ledger.tables import Decision, Delivery, ResultObjectRow
+from ledger.worklist import touch_revision
 
 
 def queue_deliveries(
@@ -36,6 +37,7 @@ def queue_deliveries(
         )
         for one in new
     )
+    _touch(session, new, now)
     return len(new)
 
 
@@ -61,4 +63,16 @@ def retry_deliveries(session: Session, *, delivery_id: int | None, actor: str, n
             detail={"destination": row.destination, "attempts": row.attempts},
             now=now,
         )
+    _touch(session, [row.result_object_id for row in rows], now)
     return len(rows)
+
+
+def _touch(session: Session, result_object_ids: Sequence[int], now: float) -> None:
+    revisions = session.scalars(
+        select(Decision.revision_id)
+        .join(ResultObjectRow, ResultObjectRow.decision_id == Decision.id)
+        .where(ResultObjectRow.id.in_(result_object_ids))
+        .distinct()
+    )
+    for revision_id in revisions.all():
+        touch_revision(session, revision_id, now)

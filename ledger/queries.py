@@ -65,6 +65,17 @@ def study_state(session: Session, study: Study) -> str:
     return _state(session, study, _revisions(session, study))
 
 
+def study_counts(session: Session, study: Study) -> tuple[int, list[str]]:
+    """Return how many current instances a study has, and of which modalities."""
+    rows = session.execute(
+        select(Series.modality, func.count(Instance.id))
+        .outerjoin(Instance, (Instance.series_id == Series.id) & Instance.is_current)
+        .where(Series.study_id == study.id)
+        .group_by(Series.modality)
+    ).all()
+    return sum(count for _, count in rows), sorted(modality for modality, _ in rows)
+
+
 def _state(session: Session, study: Study, revisions: Sequence[Revision]) -> str:
     """Return receiving, waiting, working, failed, not analysed, delivering, undelivered or done."""
     if study.open_since is not None:

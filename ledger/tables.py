@@ -84,6 +84,8 @@ class Study(Base):
     last_received_at: Mapped[float] = mapped_column(index=True)
     open_since: Mapped[float | None] = mapped_column(index=True)
     """arrival of the first instance that no revision holds yet; null when there is none"""
+    changed_at: Mapped[float | None] = mapped_column(index=True)
+    """when something happened that the worklist doesn't show yet; null when it shows all"""
 
 
 class Series(Base):

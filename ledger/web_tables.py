@@ -122,4 +122,33 @@ class ModelSwitch(Base):
     changed_at: Mapped[float]
 
 
+class WorklistRow(Base):
+    """A study as the worklist shows it: what lies in many tables, in one row."""
+
+    __tablename__ = "worklist_row"
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), primary_key=True)
+    received_at: Mapped[float]
+    state: Mapped[str] = mapped_column(String(16))
+    instances: Mapped[int]
+    modalities: Mapped[list[str]]
+    models: Mapped[list[str]]
+    findings: Mapped[list[str]]
+    """labels at or above their thresholds, in the newest revision"""
+
+
+class StudyTag(Base):
+    """Something to find a study by; in an index by time, so that the newest come first."""
+
+    __tablename__ = "study_tag"
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """state, modality, model, finding, user, or word (of name, id, accession)"""
+    value: Mapped[str] = mapped_column(
+        String(64).with_variant(String(64, collation="C"), "postgresql"), primary_key=True
+    )
+    received_at: Mapped[float] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"), primary_key=True)
+
+
+Index("ix_worklist_row_newest", WorklistRow.received_at, WorklistRow.study_id)
+Index("ix_study_tag_of_study", StudyTag.study_id, StudyTag.kind, StudyTag.value)
 Index("ix_upload_by_user", Upload.user_id, Upload.created_at)

@@ -20,6 +20,7 @@ from ledger.database import reading, transaction
 from ledger.domain import DeliveryState, JobState
 from ledger.errors import PacsightError
 from ledger.tables import Decision, Delivery, Job, ResultObjectRow, Revision
+from ledger.worklist import refresh_worklist
 from pacsight.engine import DurableEngine
 from pacsight.exclusive import abandoned
 from pacsight.settings import Settings
@@ -75,7 +76,9 @@ class Dispatcher:
         now = self._clock()
         indexed = index_received(self._database, self._settings.spool_dir, now=now)
         closed = close_complete_studies(self._database, self._settings.completeness, now=now)
-        return bool(self._start_revisions() + self._start_deliveries() + indexed + len(closed))
+        started = self._start_revisions() + self._start_deliveries()
+        shown = refresh_worklist(self._database)
+        return bool(started + indexed + len(closed) + shown)
 
     def _start_revisions(self) -> int:
         with reading(self._database) as session:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from ledger.domain import JobState
 from ledger.tables import Job
+from ledger.worklist import touch_revision
 
 INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -80,18 +81,21 @@ def job_queued(session: Session, work: Work, subject: str, now: float) -> None:
         created_at=now,
     )
     session.execute(row.on_conflict_do_nothing())
+    touch_revision(session, work.revision_id, now)
 
 
 def job_started(session: Session, work: Work, now: float) -> None:
     """Record that a worker has taken `work` up (again, after a crash)."""
     job = session.get_one(Job, work.key)
     job.state, job.started_at, job.error_code, job.error = JobState.RUNNING, now, None, None
+    touch_revision(session, job.revision_id, now)
 
 
 def job_done(session: Session, work: Work, now: float) -> None:
     """Record that `work` is finished."""
     job = session.get_one(Job, work.key)
     job.state, job.finished_at, job.error_code, job.error = JobState.DONE, now, None, None
+    touch_revision(session, job.revision_id, now)
 
 
 def job_hindered(session: Session, work: Work, code: str, message: str) -> None:
@@ -105,3 +109,4 @@ def job_failed(session: Session, key: str, code: str, message: str, now: float) 
     job = session.get_one(Job, key)
     job.state, job.finished_at = JobState.FAILED, now
     job.error_code, job.error = code, message
+    touch_revision(session, job.revision_id, now)

@@ -173,6 +173,7 @@ class _Index:
             self._studies[facts.study_instance_uid] = study
         study.last_received_at = max(study.last_received_at, received_at)
         study.open_since = min(received_at, study.open_since or received_at)
+        study.changed_at = self._now
         return study
 
     def _one_series(self, study: Study, facts: InstanceFacts) -> Series:

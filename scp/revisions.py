@@ -90,7 +90,7 @@ def _close(session: Session, study_id: int, config: CompletenessConfig, now: flo
     if verdict is None:
         return None
     if evidence.instances == 0:  # what was new came again, as part of another study
-        study.open_since = None
+        study.open_since, study.changed_at = None, now
         return None
     revision = _add_revision(session, study, verdict, now)
     logger.info(
@@ -117,7 +117,7 @@ def _add_revision(session: Session, study: Study, verdict: Verdict, now: float) 
         .values(revision_id=revision.id)
         .execution_options(synchronize_session=False)
     )
-    study.open_since = None
+    study.open_since, study.changed_at = None, now
     record(
         session,
         actor=ACTOR,

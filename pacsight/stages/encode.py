@@ -13,6 +13,7 @@ from dicom_out.model_result import ImageResult, Predecessor, ResultObject, Volum
 from dicom_out.profile import Profile
 from dicom_out.results import encode_results, encode_volume
 from inference.registry import ModelPackage, Registry
+from ledger.choices import upload_of
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState
 from ledger.events import record
@@ -23,6 +24,7 @@ from ledger.tables import (
     ResultEncoding,
     ResultObjectRow,
     Revision,
+    Study,
 )
 from pacsight.analysis import describe_model
 from pacsight.bundles import UNCOMPRESSED, Addressed, address
@@ -37,6 +39,7 @@ from pacsight.stages.context import (
     write_durably,
 )
 from pacsight.stages.predict import load_prediction
+from pacsight.stages.sources import made_here, written_before
 from pacsight.work import Work
 
 RESULTS = "results"
@@ -46,7 +49,7 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
     """Write the result objects of one decision; the dispatcher delivers what the outbox holds."""
     with reading(context.database) as session:
         decision = accepted_decision(session, work.decision_id)
-        study_uid = study_of(session, work.revision_id).study_instance_uid
+        study = study_of(session, work.revision_id)
         predictions = session.scalars(
             select(PredictionRow)
             .where(PredictionRow.decision_id == decision.id)
@@ -55,17 +58,21 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
         if _is_encoded(session, decision.id):
             return []
     objects = address(context.settings, _encoder(context, work, decision, predictions))
+    objects += made_here(context, work.revision_id, predictions)
     for item in objects:
         for encoded in (item.item, *item.encodings.values()):
             write_durably(context.settings.data_dir / _path(decision.id, encoded), encoded.data)
     with transaction(context.database) as session:
+        session.get(Study, study.id, with_for_update=True)  # models share their sources
         if not _is_encoded(session, decision.id):
-            _fill_outbox(context, session, decision, objects)
+            known = written_before(session, objects)
+            new = [item for item in objects if item.item.sop_instance_uid not in known]
+            _fill_outbox(context, session, decision, new)
             record(
                 session,
                 actor="worker",
                 action="results.written",
-                subject=study_uid,
+                subject=study.study_instance_uid,
                 detail={"model": decision.model_id, "objects": len(objects)},
                 now=context.clock(),
             )
@@ -175,6 +182,8 @@ def _fill_outbox(
     context: StageContext, session: Session, decision: Decision, objects: Sequence[Addressed]
 ) -> None:
     now = context.clock()
+    upload = upload_of(session, decision.revision_id)
+    is_kept = upload is not None and not upload.is_delivered
     for addressed in objects:
         item = addressed.item
         row = ResultObjectRow(
@@ -214,4 +223,5 @@ def _fill_outbox(
                 next_attempt_at=now,
             )
             for name, wanted in addressed.destinations.items()
+            if not is_kept
         )
