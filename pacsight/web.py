@@ -55,6 +55,7 @@ def run_web(settings: Settings, stop: threading.Event, *, name: str | None = Non
             data_dir=settings.data_dir,
             spool_dir=settings.spool_dir,
             destinations=settings.destinations,
+            profile_of=settings.profile_of,
             ae_title=settings.scp.ae_title,
             version=__version__,
             clock=time.time,

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine
 
 from dicom_out.destination import Destination
+from dicom_out.profile import Profile
 from inference.registry import Registry
 from scp.local_intake import LocalIntake
 from viewer_api.config import WebConfig
@@ -28,6 +29,8 @@ class WebContext:
     data_dir: Path
     spool_dir: Path
     destinations: tuple[Destination, ...]
+    profile_of: Callable[[Destination], Profile]
+    """what a destination gets"""
     ae_title: str
     version: str
     clock: Callable[[], float]

@@ -17,7 +17,7 @@ from PIL import Image
 from pydicom import Dataset
 
 from dicom_out.overlays import colour_of
-from inference.reading import read_image, read_slice
+from inference.reading import open_image, read_frames, read_image
 from ledger.domain import InstanceFacts
 from ledger.tables import PredictionRow
 from viewer_api.errors import PageNotFoundError
@@ -46,8 +46,8 @@ class Pixels:
         return json.dumps(self.about)
 
 
-def read_pixels(file: BinaryIO, facts: InstanceFacts) -> Pixels:
-    """Read an image of the spool.
+def read_pixels(file: BinaryIO, facts: InstanceFacts, frame: int = 1) -> Pixels:
+    """Read an image of the spool, or one of its frames, from 1; in colour only the first.
 
     Raises
     ------
@@ -55,8 +55,11 @@ def read_pixels(file: BinaryIO, facts: InstanceFacts) -> Pixels:
         Or another coded error: it can't be shown, and why.
     """
     if facts.photometric_interpretation.startswith("MONOCHROME") and facts.samples_per_pixel <= 1:
-        values, header = read_slice(file)
-        return _grey(values, header)
+        if not 1 <= frame <= max(1, facts.number_of_frames):
+            raise PageNotFoundError("The image has no such frame.")
+        opened = open_image(file)
+        (values,) = read_frames(file, opened, [frame])
+        return _grey(values, opened.dataset)
     image = read_image(file)
     return Pixels(
         zlib.compress(np.ascontiguousarray(image.display).tobytes(), 1),

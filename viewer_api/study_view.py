@@ -170,16 +170,25 @@ def viewer_data(session: Session, study: Study, registry: Registry) -> dict[str,
         .order_by(Series.series_number, Series.id, Instance.id)
     )
     series: dict[int, dict[str, Any]] = {}
-    order: dict[int, list[tuple[int, str, int]]] = {}
+    order: dict[int, list[tuple[int, str, int, int]]] = {}
+    multi_frame: set[str] = set()
     for one, instance, _ in rows:
         facts = InstanceFacts.from_json(instance.facts)
         if not facts.has_pixel_data:
             continue
         series.setdefault(one.id, {"modality": one.modality, "description": one.series_description})
-        place = (facts.instance_number, instance.sop_instance_uid, instance.id)
-        order.setdefault(one.id, []).append(place)
+        is_grey = facts.photometric_interpretation.startswith("MONOCHROME")
+        frames = max(1, facts.number_of_frames) if is_grey else 1
+        if frames > 1:
+            multi_frame.add(instance.sop_instance_uid)
+        order.setdefault(one.id, []).extend(
+            (facts.instance_number, instance.sop_instance_uid, frame, instance.id)
+            for frame in range(1, frames + 1)
+        )
     for key, places in order.items():
-        series[key]["images"] = [{"id": id_, "uid": uid} for _, uid, id_ in sorted(places)]
+        series[key]["images"] = [
+            {"id": id_, "uid": uid, "frame": frame} for _, uid, frame, id_ in sorted(places)
+        ]
     revision = session.scalar(
         select(Revision)
         .where(Revision.study_id == study.id)
@@ -188,7 +197,12 @@ def viewer_data(session: Session, study: Study, registry: Registry) -> dict[str,
     )
     layers: list[dict[str, Any]] = []
     if revision is not None:
-        layers = _layers(session, revision)
+        # Which frame a slice of a mask belongs to isn't stored: better none than a wrong one.
+        layers = [
+            layer
+            for layer in _layers(session, revision)
+            if layer["kind"] != "mask" or not multi_frame.intersection(layer["uids"])
+        ]
         _sort_like_volumes(series, layers)
     return {"series": list(series.values()), "layers": layers}
 

@@ -15,9 +15,9 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
+from inference.nifti import read_nifti
 from inference.pictures import SIGNATURES
 from inference.reading import read_image
-from inference.volume import read_nifti
 from ledger.errors import UnreadableError
 from scp.header import find_data_set, read_header
 from scp.local_intake import LocalObject

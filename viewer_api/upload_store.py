@@ -18,11 +18,11 @@ from sqlalchemy.orm import Session
 from dicom_out.picture import picture_to_dicom
 from dicom_out.volume import volume_to_dicom
 from inference.manifest import Accepts
+from inference.nifti import read_nifti
 from inference.quality import check_picture
 from inference.reading import read_image
 from inference.registry import ModelPackage, Registry
 from inference.source_image import SourceImage
-from inference.volume import read_nifti
 from ledger.database import reading, transaction
 from ledger.domain import PatientFacts
 from ledger.errors import PacsightError

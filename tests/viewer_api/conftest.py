@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
+from dicom_out.profile import STANDARD
 from inference.registry import Registry
 from ledger.database import transaction
 from scp.config import ListenerConfig
@@ -34,6 +35,7 @@ def make_context(database: Engine, folder: Path, **changes: object) -> WebContex
         "data_dir": folder,
         "spool_dir": folder / "spool",
         "destinations": (),
+        "profile_of": lambda _: STANDARD,
         "ae_title": "PACSIGHT",
         "version": "0",
         "clock": time.time,

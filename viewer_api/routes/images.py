@@ -23,7 +23,9 @@ KEEP = {"cache-control": "private, max-age=600"}
 
 
 @router.get("/instances/{instance_id}/pixels")
-def pixels(context: Web, user: Reader, instance_id: int) -> Response:
+def pixels(
+    context: Web, user: Reader, instance_id: int, frame: Annotated[int, Query(ge=1)] = 1
+) -> Response:
     """Return an image's values, compressed; the header ``x-image`` says how to read them."""
     with reading(context.database) as session:
         instance = session.get(Instance, instance_id)
@@ -32,7 +34,7 @@ def pixels(context: Web, user: Reader, instance_id: int) -> Response:
         stored = session.get_one(ReceivedObject, instance.received_object_id)
     facts = InstanceFacts.from_json(instance.facts)
     with open_object(context.spool_dir, stored.segment, stored.offset, stored.size) as file:
-        image = read_pixels(file, facts)
+        image = read_pixels(file, facts, frame)
     headers = {"x-image": image.header, "content-encoding": "deflate", **KEEP}
     return Response(image.data, media_type="application/octet-stream", headers=headers)
 

@@ -28,6 +28,8 @@ from viewer_api.roles import Principal
 from viewer_api.study_view import is_expected, study_or_404, view_study, viewer_data
 
 router = APIRouter(prefix="/studies/{uid}")
+KINDS = ("sr", "seg", "sc", "pdf")
+"""What a profile decides about; the uploaded image itself always goes along."""
 
 
 @router.get("")
@@ -111,6 +113,20 @@ def picture(context: Web, user: Reader, uid: str, result_id: int) -> Response:
     return Response(buffer.getvalue(), media_type="image/png", headers=headers)
 
 
+@router.get("/results/{result_id}.pdf")
+def pdf(context: Web, user: Reader, uid: str, result_id: int) -> Response:
+    """Return the document in an Encapsulated PDF."""
+    with reading(context.database) as session:
+        row = _result(session, uid, result_id)
+    if row.kind != "pdf":
+        raise PageNotFoundError("This result is no document.")
+    _journal(context, user, "study.exported", uid, what=row.sop_instance_uid)
+    dataset = dcmread(context.data_dir / row.path)
+    data = dataset.EncapsulatedDocument[: dataset.get("EncapsulatedDocumentLength")]
+    headers = _attachment(f"{row.kind}-{row.id}.pdf")
+    return Response(data, media_type="application/pdf", headers=headers)
+
+
 @router.get("/results.zip")
 def everything(context: Web, user: Reader, uid: str) -> Response:
     """Return all result objects of the newest revision in one archive."""
@@ -172,11 +188,18 @@ def deliver(
     context: Web, user: Deliverer, uid: str, destination: Annotated[str, Form(max_length=64)]
 ) -> Response:
     """Put the newest results into the outbox of a destination."""
-    if destination not in {one.name for one in context.destinations}:
+    found = next((one for one in context.destinations if one.name == destination), None)
+    if found is None:
         raise InputError("There is no such destination.")
+    profile = context.profile_of(found)
     now = context.clock()
     with transaction(context.database) as session:
-        rows = _newest_results(session, study_or_404(session, uid))
+        rows = [
+            row
+            for row in _newest_results(session, study_or_404(session, uid))
+            if row.kind not in KINDS
+            or (profile.sends(row.kind) and row.variant == profile.variant(row.kind))
+        ]
         count = queue_deliveries(session, [row.id for row in rows], destination, now)
         detail = {"destination": destination, "objects": count}
         record(

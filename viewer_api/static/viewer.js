@@ -26,8 +26,8 @@ function kept(map, key, load, most) {
   return map.get(key);
 }
 
-async function loadImage(id) {
-  const answer = await fetch(`/instances/${id}/pixels`);
+async function loadImage({ id, frame }) {
+  const answer = await fetch(`/instances/${id}/pixels?frame=${frame}`);
   if (!answer.ok) throw new Error((await answer.json()).message);
   const about = JSON.parse(answer.headers.get("x-image"));
   const data = await answer.arrayBuffer();
@@ -93,7 +93,8 @@ function fit() {
 }
 
 function shownLayers() {
-  const uid = current()?.uid;
+  const { uid, frame } = current() ?? {};
+  if (frame !== 1) return []; // models look at the first frame
   return state.layers.filter((layer) => {
     const box = document.querySelector(`[data-layer="${layer.key}"]`);
     return layer.uids.includes(uid) && (!box || box.checked);
@@ -158,7 +159,7 @@ async function show() {
   const wanted = current();
   if (!wanted) return;
   try {
-    const image = await kept(images, wanted.id, () => loadImage(wanted.id), KEPT_IMAGES);
+    const image = await kept(images, `${wanted.id}/${wanted.frame}`, () => loadImage(wanted), KEPT_IMAGES);
     if (current() !== wanted) return; // scrolled on meanwhile
     image.overlays ??= new Map();
     const isNew = !state.image || state.image.rows !== image.rows || state.image.columns !== image.columns;
