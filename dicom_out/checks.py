@@ -29,6 +29,7 @@ _BY_VALUE_TYPE = "sr-document-content"
 
 _IDENTIFYING = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _PREDECESSORS = "PredecessorDocumentsSequence"
+_REFERENCES = ("ReferencedSOPSequence", "SourceImageSequence", "SourceInstanceSequence")
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
 
@@ -71,6 +72,8 @@ def check_result(
         if "ContentSequence" in ds:
             _check_coordinates(ds)
             _check_predecessors(ds, supersedes)
+        elif "EncapsulatedDocument" in ds:
+            _check_document(ds)
         else:
             _check_pixels(ds)
     return ds
@@ -179,7 +182,7 @@ def _references(ds: Dataset) -> Iterator[tuple[str, str]]:
         if element.VR != "SQ" or element.keyword == _PREDECESSORS:
             continue
         for item in element.value:
-            if element.keyword in ("ReferencedSOPSequence", "SourceImageSequence"):
+            if element.keyword in _REFERENCES:
                 yield _reference(item)
             yield from _references(item)
 
@@ -232,6 +235,13 @@ def _has_region(item: Dataset) -> bool:
         return True
     inferred = item.get("ContentSequence", ()) if item.ValueType == "NUM" else ()
     return any(inner.ValueType == "SCOORD" for inner in inferred)
+
+
+def _check_document(ds: Dataset) -> None:
+    """Check that the document is a whole PDF."""
+    document = ds.EncapsulatedDocument[: ds.get("EncapsulatedDocumentLength", 0)]
+    if not document.startswith(b"%PDF-") or not document.rstrip().endswith(b"%%EOF"):
+        _fail("DOCUMENT_INCOMPLETE", "its document is no whole PDF.")
 
 
 def _check_pixels(ds: Dataset) -> None:

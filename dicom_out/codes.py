@@ -30,6 +30,7 @@ IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")  # CID 100
 # --- TID 1600 Image Library
 IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
 IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
+ILLUSTRATION = Code("125201", "DCM", "Illustration of Finding")
 SOURCE = Code("260753009", "SCT", "Source")
 MODALITY = Code("121139", "DCM", "Modality")
 PIXEL_DATA_ROWS = Code("110910", "DCM", "Pixel Data Rows")
@@ -50,6 +51,7 @@ POSITIVE = Code("10828004", "SCT", "Positive")  # CID 250
 NEGATIVE = Code("260385009", "SCT", "Negative")  # CID 250
 
 AREA = Code("42798000", "SCT", "Area")  # CID 7470
+LONG_AXIS = Code("103339001", "SCT", "Long axis")  # CID 7470
 VOLUME = Code("118565006", "SCT", "Volume")  # CID 7471
 SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")  # CID 7461
 MILLILITRE = Code("ml", "UCUM", "milliliter")  # CID 7461

@@ -6,7 +6,7 @@ has none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -27,23 +27,28 @@ from highdicom.sr import (
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_out import codes
+from dicom_out.measurements import (
+    Measured,
+    largest_slice,
+    measure_box,
+    measure_outline,
+    measure_volume,
+)
 from dicom_out.model_result import (
     ImageResult,
     ModelDescription,
     VolumeResult,
-    box_sentence,
-    pixel_mm2,
-    segment_sentence,
-    sentence,
 )
 from dicom_out.patient import read_text
 from dicom_out.region import HOT, Outline, hot_outline, rectangle, whole_image
 from dicom_out.uids import derive_uid
+from dicom_out.words import of_box, of_finding, of_outline, of_segment
 from ledger.domain import Box, Finding, Segment
 from ledger.product import PRODUCT
 
@@ -121,7 +126,7 @@ def _finding_group(
         ],
         qualitative_evaluations=[_verdict(is_positive=finding.is_positive)],
     )
-    return _with_comment(group, sentence(finding))
+    return _with_comment(group, of_finding(finding).text)
 
 
 def _box_group(result: ImageResult, box: Box, place: str, model: ModelDescription) -> Group:
@@ -136,30 +141,28 @@ def _box_group(result: ImageResult, box: Box, place: str, model: ModelDescriptio
         measurements=[
             _share(codes.PROBABILITY, box.score),
             _share(codes.THRESHOLD, box.threshold),
+            *_measurements(measure_box(box, result.source)),
         ],
         qualitative_evaluations=[_verdict(is_positive=True)],
     )
-    return _with_comment(group, box_sentence(box))
+    return _with_comment(group, of_box(box, result.source).text)
 
 
 def _segment_group(
     result: ImageResult, segment: Segment, number: int, model: ModelDescription
 ) -> Group:
     """Return TID 1410 for one outlined region: the outline of its largest part, and its area."""
-    outline = hot_outline(segment.mask.astype(np.float32))
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking(
             result.source, segment.concept.meaning, f"image {number}: largest part", model
         ),
-        referenced_region=_image_region(
-            result.source, whole_image(*segment.mask.shape) if outline is None else outline
-        ),
+        referenced_region=_image_region(result.source, _outline(segment.mask)),
         finding_type=_code(segment),
         algorithm_id=_algorithm(model),
-        measurements=[_area(result.source, segment)],
+        measurements=_measurements(measure_outline(segment, result.source)),
         qualitative_evaluations=[_verdict(is_positive=bool(segment.mask.any()))],
     )
-    return _with_comment(group, segment_sentence(segment, result.source))
+    return _with_comment(group, of_outline(segment, result.source).text)
 
 
 def _volume_group(
@@ -173,9 +176,6 @@ def _volume_group(
 
     It refers to the SEG; if none goes along, to the outline on each slice.
     """
-    volume = Measurement(
-        name=codes.VOLUME, value=round(segment.volume_ml or 0.0, 3), unit=codes.MILLILITRE
-    )
     place: dict[str, object] = {}
     if segmentation is None:
         slices = np.flatnonzero(segment.mask.any(axis=(1, 2)))
@@ -193,12 +193,13 @@ def _volume_group(
         tracking_identifier=tracking(result.sources[0], segment.concept.meaning, "", model),
         finding_type=_code(segment),
         algorithm_id=_algorithm(model),
-        measurements=[volume],
+        measurements=_measurements(measure_volume(segment, result)),
+        qualitative_evaluations=[_verdict(is_positive=True)],
         **place,
     )
     if segmentation is not None:
         _show_largest_slice(group, result, segment)
-    return _with_comment(group, segment_sentence(segment, result.sources[0]))
+    return _with_comment(group, of_segment(segment, result).text)
 
 
 def _show_largest_slice(group: Group, result: VolumeResult, segment: Segment) -> None:
@@ -206,7 +207,7 @@ def _show_largest_slice(group: Group, result: VolumeResult, segment: Segment) ->
 
     Beside a reference to a SEG highdicom takes no coordinates, and viewers show nothing without.
     """
-    largest = _slice_region(result, segment, int(segment.mask.sum(axis=(1, 2)).argmax()))
+    largest = _slice_region(result, segment, largest_slice(segment))
     region = ScoordContentItem(
         name=codes.SOURCE,
         graphic_type="POLYLINE",
@@ -229,25 +230,23 @@ def _absent_group(result: VolumeResult, segment: Segment, model: ModelDescriptio
         algorithm_id=_algorithm(model),
         qualitative_evaluations=[_verdict(is_positive=False)],
     )
-    return _with_comment(group, segment_sentence(segment, source))
+    return _with_comment(group, of_segment(segment, result).text)
 
 
 def _slice_region(result: VolumeResult, segment: Segment, index: int) -> ImageRegion:
     """Return the outline of a segment's largest part on one slice."""
-    outline = hot_outline(segment.mask[index].astype(np.float32))
-    if outline is None:
-        outline = whole_image(*segment.mask.shape[1:])
     source, frame = result.place_of(index)
-    return _image_region(source, outline, frame)
+    return _image_region(source, _outline(segment.mask[index]), frame)
 
 
-def _area(source: Dataset, segment: Segment) -> Measurement:
-    """Return the area in mm2 where pixels have a size, else in pixels."""
-    pixels = int(segment.mask.sum())
-    size = pixel_mm2(source)
-    if size is None:
-        return Measurement(name=codes.AREA, value=pixels, unit=codes.PIXELS)
-    return Measurement(name=codes.AREA, value=round(pixels * size, 3), unit=codes.SQUARE_MILLIMETRE)
+def _outline(mask: NDArray[np.bool_]) -> Outline:
+    """Return the outline of a region's largest part; of none, or one too thin, the whole image."""
+    outline = hot_outline(mask.astype(np.float32))
+    return whole_image(*mask.shape) if outline is None else outline
+
+
+def _measurements(measured: Sequence[Measured]) -> list[Measurement]:
+    return [Measurement(name=one.name, value=one.value, unit=one.unit) for one in measured]
 
 
 def _with_comment(group: Group, text: str) -> Group:
@@ -315,6 +314,8 @@ def _algorithm(
     parameters = [f"model={model.identity.model_id}", f"sha256={model.identity.digest}"]
     if decided is not None:
         parameters.append(f"threshold={decided.threshold:.6g}")
+        if model.calibration:
+            parameters.append(f"calibration={model.calibration}")
     return AlgorithmIdentification(
         name=model.name,
         version=model.identity.version,

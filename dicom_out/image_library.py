@@ -31,18 +31,27 @@ DS_LENGTH = 16
 """Characters in a Decimal String, PS3.5 table 6.2-1."""
 
 
-def image_library(sources: Sequence[Dataset]) -> ContainerContentItem:
-    """Return the Image Library container with one entry per source image."""
+def image_library(
+    sources: Sequence[Dataset], illustrations: Sequence[Dataset] = ()
+) -> ContainerContentItem:
+    """Return the Image Library: a group of the source images, and one of our pictures of them."""
     library = ContainerContentItem(name=codes.IMAGE_LIBRARY, relationship_type=CONTAINS)
-    group = ContainerContentItem(name=codes.IMAGE_LIBRARY_GROUP, relationship_type=CONTAINS)
-    group.ContentSequence = ContentSequence([_entry(source) for source in sources])
-    library.ContentSequence = ContentSequence([group])
+    groups = [_group(sources, codes.SOURCE)]
+    if illustrations:
+        groups.append(_group(illustrations, codes.ILLUSTRATION))
+    library.ContentSequence = ContentSequence(groups)
     return library
 
 
-def _entry(source: Dataset) -> ImageContentItem:
+def _group(images: Sequence[Dataset], name: Code) -> ContainerContentItem:
+    group = ContainerContentItem(name=codes.IMAGE_LIBRARY_GROUP, relationship_type=CONTAINS)
+    group.ContentSequence = ContentSequence([_entry(image, name) for image in images])
+    return group
+
+
+def _entry(source: Dataset, name: Code) -> ImageContentItem:
     entry = ImageContentItem(
-        name=codes.SOURCE,
+        name=name,
         referenced_sop_class_uid=source.SOPClassUID,
         referenced_sop_instance_uid=source.SOPInstanceUID,
         relationship_type=CONTAINS,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_out.patient import fit_text, read_element
+from dicom_out.patient import fit_text
 from dicom_out.uids import derive_uid
 from ledger.domain import Box, Code, Finding, ModelIdentity, Prediction, Segment
 
@@ -73,6 +73,12 @@ class ModelDescription:
     content_qualification: str = "RESEARCH"
     """RESEARCH, SERVICE or PRODUCT: Content Qualification (0018,9004), PS3.3 C.8.13.2.1.1"""
     licence: str = ""
+    calibration: str = ""
+    """How probabilities were made honest, such as ``temperature 1.31``; empty if there are none"""
+    facts: tuple[tuple[str, str], ...] = ()
+    """What else the model card says in short: name and value"""
+    limits: tuple[str, ...] = ()
+    """What the model card warns of"""
 
     @property
     def name(self) -> str:
@@ -119,6 +125,7 @@ def fit_model(model: ModelDescription, character_set: str | list[str]) -> ModelD
         intended_use=fit_text(model.intended_use, character_set),
         research_statement=fit_text(model.research_statement, character_set),
         licence=fit_text(model.licence, character_set) if model.licence else "",
+        calibration=fit_text(model.calibration, character_set) if model.calibration else "",
     )
 
 
@@ -145,62 +152,3 @@ def fit_prediction(prediction: Prediction, character_set: str | list[str]) -> Pr
         segments=tuple(fit(segment) for segment in prediction.segments),
         heatmap=heatmap and replace(heatmap, label=fit_text(heatmap.label, character_set)),
     )
-
-
-def percent(share: float) -> str:
-    """Return a probability for people: one decimal, and never a rounded-up certainty."""
-    return f"{min(max(share, 0.001), 0.999) * 100:.1f} %" if 0 < share < 1 else f"{share:.0%}"
-
-
-def sentence(finding: Finding) -> str:
-    """Return one finding in words, as every viewer can show it."""
-    verdict = "positive" if finding.is_positive else "negative"
-    return (
-        f"{finding.concept.meaning}: {verdict}, probability {percent(finding.probability)} "
-        f"(threshold {percent(finding.threshold)})."
-    )
-
-
-def box_sentence(box: Box) -> str:
-    """Return one box in words."""
-    return (
-        f"{box.concept.meaning}: marked by a box of {box.x_max - box.x_min:.0f} x "
-        f"{box.y_max - box.y_min:.0f} pixels, probability {percent(box.score)} "
-        f"(threshold {percent(box.threshold)})."
-    )
-
-
-def segment_sentence(segment: Segment, source: Dataset) -> str:
-    """Return one segment in words, with its size; `source` tells the size of a pixel."""
-    name = segment.concept.meaning
-    if not segment.mask.any():
-        return f"{name}: not found."
-    if segment.mask.ndim == 3:
-        slices = int(segment.mask.any(axis=(1, 2)).sum())
-        size = "" if segment.volume_ml is None else f"{segment.volume_ml:.1f} ml, "
-        return f"{name}: outlined, {size}on {slices} of {len(segment.mask)} slices."
-    share = f"{segment.mask.mean():.1%} of the image"
-    pixel = pixel_mm2(source)
-    area = "" if pixel is None else f"{segment.mask.sum() * pixel:.0f} mm2, "
-    return f"{name}: outlined, {area}{share}."
-
-
-def sentences(prediction: Prediction, source: Dataset) -> list[str]:
-    """Return everything that a prediction says in words."""
-    return [
-        *(sentence(finding) for finding in prediction.findings),
-        *(box_sentence(box) for box in prediction.boxes),
-        *(segment_sentence(segment, source) for segment in prediction.segments),
-    ]
-
-
-def pixel_mm2(source: Dataset) -> float | None:
-    """Return the area of a pixel, or None: at the detector of a projection it is not the body's."""
-    element = read_element(source, "PixelSpacing")
-    if element is None or element.VM != 2:
-        return None
-    try:
-        down, across = (float(value) for value in element.value)
-    except (TypeError, ValueError):
-        return None
-    return down * across if down > 0 and across > 0 else None

@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypedDict
 
 from pydicom import Dataset
 
 from dicom_out.checks import check_result
+from dicom_out.document import encode_document
 from dicom_out.errors import ResultInputError
-from dicom_out.groups import image_groups, volume_groups
+from dicom_out.groups import Group, image_groups, volume_groups
 from dicom_out.model_result import (
     ImageResult,
     ModelDescription,
@@ -22,14 +24,14 @@ from dicom_out.model_result import (
     VolumeResult,
     fit_model,
     fit_prediction,
-    sentences,
 )
 from dicom_out.patient import UTF_8, character_set_of, first_difference, read_identity
 from dicom_out.profile import STANDARD, Profile
-from dicom_out.sc import encode_capture, encode_montage
+from dicom_out.sc import Capture, captures_of_images, captures_of_volume, encode_capture
 from dicom_out.seg import encode_segmentation
 from dicom_out.series import ResultSeries
 from dicom_out.sr import ReportContent, encode_report
+from dicom_out.words import Statement, statements
 
 __all__ = [
     "ImageResult",
@@ -73,8 +75,8 @@ def encode_results(
     Returns
     -------
     list[ResultObject]
-        Of what the profile sends: the structured report, then one Secondary Capture per image in
-        the order of ``results``.
+        Of what the profile sends: the structured report, one Secondary Capture per image in the
+        order of ``results``, and the report as a PDF.
 
     Raises
     ------
@@ -84,18 +86,28 @@ def encode_results(
         An object failed its check; nothing is returned, so nothing wrong can be sent.
     """
     _refuse_mixed(results)
-    sources = [result.source for result in results]
-    identity = _identity(sources[0], profile)
-    _refuse_other_patients(sources, identity)
-    character_set = character_set_of(identity)
-    model = fit_model(model, character_set)
+    identity, model, character_set = _common([one.source for one in results], model, profile)
     results = [
         replace(result, prediction=fit_prediction(result.prediction, character_set))
         for result in results
     ]
-    with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
-        written = _encode(results, model, identity, _Bundle(seed, now, profile), supersedes)
-    return _checked(written, sources, identity, model, supersedes)
+    several = len(results) > 1
+    draft = _Draft(
+        sources=[result.source for result in results],
+        rows=[
+            (f"Image {number}" if several else "", said)
+            for number, result in enumerate(results, 1)
+            for said in statements(result)
+        ],
+        groups=lambda _: [
+            group
+            for number, result in enumerate(results, 1)
+            for group in image_groups(result, number, model)
+        ],
+        captures=captures_of_images(results, model),
+    )
+    bundle = _Bundle(seed, now, profile, model, identity)
+    return _assemble(draft, bundle, supersedes)
 
 
 def encode_volume(
@@ -120,7 +132,7 @@ def encode_volume(
     -------
     list[ResultObject]
         Of what the profile sends: the structured report, the segmentation if anything was found,
-        and a picture of both.
+        pictures (a montage, then the slices that matter), and the report as a PDF.
 
     Raises
     ------
@@ -130,27 +142,86 @@ def encode_volume(
         An object failed its check; nothing is returned, so nothing wrong can be sent.
     """
     _refuse_other_grid(result)
-    identity = _identity(result.sources[0], profile)
-    _refuse_other_patients(result.sources, identity)
-    character_set = character_set_of(identity)
-    model = fit_model(model, character_set)
+    identity, model, character_set = _common(result.sources, model, profile)
     result = replace(result, prediction=fit_prediction(result.prediction, character_set))
-    with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
-        written = _encode_volume(result, model, identity, _Bundle(seed, now, profile), supersedes)
-    return _checked(written, result.sources, identity, model, supersedes)
+    draft = _Draft(
+        sources=result.sources,
+        rows=[("", said) for said in statements(result)],
+        groups=lambda segmentation: list(volume_groups(result, segmentation, model)),
+        captures=captures_of_volume(result, model),
+        volume=result,
+    )
+    bundle = _Bundle(seed, now, profile, model, identity)
+    return _assemble(draft, bundle, supersedes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What a bundle is made of, alike for images and series."""
+
+    sources: Sequence[Dataset]
+    rows: Sequence[tuple[str, Statement]]
+    groups: Callable[[Dataset | None], list[Group]]
+    """The report's measurement groups, given the SEG that they refer to"""
+    captures: Sequence[Capture]
+    volume: VolumeResult | None = None
+
+    def content(
+        self,
+        segmentations: Sequence[Dataset],
+        captures: Sequence[Dataset],
+        supersedes: Sequence[Predecessor],
+    ) -> ReportContent:
+        """Return what the report says, given the objects that go along with it."""
+        return ReportContent(
+            sources=self.sources,
+            conclusions=[
+                f"{place}: {said.text}" if place else said.text for place, said in self.rows
+            ],
+            groups=self.groups(segmentations[0] if segmentations else None),
+            segmentations=segmentations,
+            illustrations=captures,
+            supersedes=supersedes,
+        )
+
+    @property
+    def printed(self) -> Sequence[Capture]:
+        """The pictures that go on paper: of a series the montage only."""
+        return self.captures if self.volume is None else self.captures[:1]
+
+
+def _common(
+    sources: Sequence[Dataset], model: ModelDescription, profile: Profile
+) -> tuple[Dataset, ModelDescription, str | list[str]]:
+    """Return whose results these are, and the model in that character set."""
+    identity = read_identity(sources[0])
+    if profile.character_set == "utf-8":
+        identity.SpecificCharacterSet = UTF_8
+    _refuse_other_patients(sources, identity)
+    character_set = character_set_of(identity)
+    return identity, fit_model(model, character_set), character_set
+
+
+class _Shared(TypedDict):
+    model: ModelDescription
+    identity: Dataset
+    series: ResultSeries
 
 
 @dataclass(frozen=True, slots=True)
 class _Bundle:
-    """What decides the UIDs of the objects that are written together."""
+    """What the objects that are written together share."""
 
     seed: str
     now: datetime
     profile: Profile
+    model: ModelDescription
+    identity: Dataset
 
-    def series(self, kind: str) -> ResultSeries:
-        """Return the new series of a kind of object."""
-        return ResultSeries(self.seed, kind, self.now, self.profile.variant(kind))
+    def parts(self, kind: str) -> _Shared:
+        """Return what the writer of a kind of object is given."""
+        series = ResultSeries(self.seed, kind, self.now, self.profile.variant(kind))
+        return {"model": self.model, "identity": self.identity, "series": series}
 
     def write(self, kind: str, ds: Dataset) -> ResultObject:
         """Return an object as the bytes that are sent."""
@@ -166,96 +237,30 @@ class _Bundle:
         )
 
 
-def _identity(source: Dataset, profile: Profile) -> Dataset:
-    identity = read_identity(source)
-    if profile.character_set == "utf-8":
-        identity.SpecificCharacterSet = UTF_8
-    return identity
-
-
-def _checked(
-    written: list[ResultObject],
-    sources: Sequence[Dataset],
-    identity: Dataset,
-    model: ModelDescription,
-    supersedes: Sequence[Predecessor],
+def _assemble(
+    draft: _Draft, bundle: _Bundle, supersedes: Sequence[Predecessor]
 ) -> list[ResultObject]:
+    """Write what a profile sends, and check it; the report refers to the other objects."""
+    profile = bundle.profile
+    segmentations, captures, written = [], [], []
+    with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
+        if draft.volume is not None and profile.sends("seg"):
+            found = encode_segmentation(draft.volume, profile, **bundle.parts("seg"))
+            segmentations += [] if found is None else [found]
+        for number, capture in enumerate(draft.captures if profile.sends("sc") else (), 1):
+            captures.append(encode_capture(capture, number, **bundle.parts("sc")))
+        if profile.sends("sr"):
+            content = draft.content(segmentations, captures, supersedes)
+            written.append(bundle.write("sr", encode_report(content, **bundle.parts("sr"))))
+        written += [bundle.write("seg", segmentation) for segmentation in segmentations]
+        written += [bundle.write("sc", capture) for capture in captures]
+        if profile.sends("pdf"):
+            paper = encode_document(draft.rows, draft.printed, draft.sources, **bundle.parts("pdf"))
+            written.append(bundle.write("pdf", paper))
     for item in written:
-        check_result(item, sources, identity, written, supersedes)
-    LOGGER.info("Wrote %d result objects of %s", len(written), model.identity.model_id)
+        check_result(item, draft.sources, bundle.identity, written, supersedes)
+    LOGGER.info("Wrote %d result objects of %s", len(written), bundle.model.identity.model_id)
     return written
-
-
-def _encode(
-    results: Sequence[ImageResult],
-    model: ModelDescription,
-    identity: Dataset,
-    bundle: _Bundle,
-    supersedes: Sequence[Predecessor],
-) -> list[ResultObject]:
-    content = ReportContent(
-        sources=[result.source for result in results],
-        conclusions=_conclusions(results),
-        groups=[
-            group
-            for number, result in enumerate(results, 1)
-            for group in image_groups(result, number, model)
-        ],
-        supersedes=supersedes,
-    )
-    profile = bundle.profile
-    written = []
-    if profile.sr:
-        report = encode_report(content, model=model, identity=identity, series=bundle.series("sr"))
-        written.append(bundle.write("sr", report))
-    for number, result in enumerate(results if profile.sc else (), 1):
-        capture = encode_capture(
-            result, number, model=model, identity=identity, series=bundle.series("sc")
-        )
-        written.append(bundle.write("sc", capture))
-    return written
-
-
-def _encode_volume(
-    result: VolumeResult,
-    model: ModelDescription,
-    identity: Dataset,
-    bundle: _Bundle,
-    supersedes: Sequence[Predecessor],
-) -> list[ResultObject]:
-    profile = bundle.profile
-    segmentation = None
-    if profile.seg != "none":
-        segmentation = encode_segmentation(
-            result, profile, model=model, identity=identity, series=bundle.series("seg")
-        )
-    written = []
-    if profile.sr:
-        content = ReportContent(
-            sources=result.sources,
-            conclusions=sentences(result.prediction, result.sources[0]),
-            groups=list(volume_groups(result, segmentation, model)),
-            segmentations=[] if segmentation is None else [segmentation],
-            supersedes=supersedes,
-        )
-        report = encode_report(content, model=model, identity=identity, series=bundle.series("sr"))
-        written.append(bundle.write("sr", report))
-    if segmentation is not None:
-        written.append(bundle.write("seg", segmentation))
-    if profile.sc:
-        picture = encode_montage(result, model=model, identity=identity, series=bundle.series("sc"))
-        written.append(bundle.write("sc", picture))
-    return written
-
-
-def _conclusions(results: Sequence[ImageResult]) -> list[str]:
-    """Say everything in words; of several images, which one it is about."""
-    several = len(results) > 1
-    return [
-        f"Image {number}: {text}" if several else text
-        for number, result in enumerate(results, 1)
-        for text in sentences(result.prediction, result.source)
-    ]
 
 
 def _refuse_other_grid(result: VolumeResult) -> None:

@@ -58,6 +58,8 @@ class ReportContent:
         Measurement groups.
     segmentations
         SEG objects that the groups refer to.
+    illustrations
+        Secondary Captures of the result.
     supersedes
         Earlier reports that this one takes the place of.
     """
@@ -66,6 +68,7 @@ class ReportContent:
     conclusions: Sequence[str]
     groups: Sequence[Group]
     segmentations: Sequence[Dataset] = ()
+    illustrations: Sequence[Dataset] = ()
     supersedes: Sequence[Predecessor] = ()
 
 
@@ -89,7 +92,7 @@ def encode_report(
     series
         UIDs and time of the new series.
     """
-    referenced = [*content.sources, *content.segmentations]
+    referenced = [*content.sources, *content.segmentations, *content.illustrations]
     report = Comprehensive3DSR(
         evidence=[_evidence(source) for source in referenced],
         content=_content(content, model, identity),
@@ -145,7 +148,7 @@ def _content(content: ReportContent, model: ModelDescription, identity: Dataset)
         f"Intended use: {model.intended_use.rstrip('.')}."
     )
     words.append(TextContentItem(name=codes.COMMENT, value=statement, relationship_type=CONTAINS))
-    library = image_library(content.sources)
+    library = image_library(content.sources, content.illustrations)
     root.ContentSequence = [*items[:place], *words, library, *items[place:]]
     return root
 

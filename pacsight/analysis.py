@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from pydicom import Dataset, dcmread
 
-from dicom_out.model_result import ImageResult, ModelDescription, ResultObject, VolumeResult
+from dicom_out.model_result import ImageResult, ResultObject, VolumeResult
 from dicom_out.picture import picture_to_dicom
 from dicom_out.results import encode_results, encode_volume
 from dicom_out.volume import volume_to_dicom
@@ -35,6 +35,7 @@ from ledger.domain import ModelIdentity, Prediction, Refusal, RoutingDecision
 from ledger.errors import PacsightError
 from ledger.facts import read_facts
 from pacsight.local_studies import LocalStudy, as_chosen
+from pacsight.model_description import describe_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +51,6 @@ class Analysis:
     masks: tuple[Path, ...] = ()
     """One for each segment of each prediction, in order: PNG, or NIfTI for a series."""
     seconds: float = 0.0
-
-
-def describe_model(package: ModelPackage) -> ModelDescription:
-    """Return what results say about the model that made them."""
-    manifest = package.manifest
-    return ModelDescription(
-        identity=package.identity,
-        intended_use=manifest.intended_use,
-        research_statement=manifest.research_statement,
-        content_qualification=manifest.content_qualification,
-        licence=manifest.licence,
-    )
 
 
 def analyze_study(
@@ -174,7 +163,7 @@ def _written(
     objects: Sequence[ResultObject],
     folder: Path,
 ) -> Analysis:
-    """Write the DICOM results, and each Secondary Capture as PNG too."""
+    """Write the DICOM results; each Secondary Capture as PNG and the report as PDF too."""
     written: list[Path] = []
     pictures: list[Path] = []
     for item in objects:
@@ -183,6 +172,9 @@ def _written(
         if item.kind == "sc":
             pictures.append(written[-1].with_suffix(".png"))
             Image.fromarray(dcmread(io.BytesIO(item.data)).pixel_array).save(pictures[-1])
+        elif item.kind == "pdf":
+            paper = dcmread(io.BytesIO(item.data)).EncapsulatedDocument
+            written[-1].with_suffix(".pdf").write_bytes(paper)
     return Analysis(
         study, decision.model, None, predictions, tuple(written), tuple(pictures), tuple(masks)
     )

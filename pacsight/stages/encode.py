@@ -26,9 +26,9 @@ from ledger.tables import (
     Revision,
     Study,
 )
-from pacsight.analysis import describe_model
 from pacsight.bundles import UNCOMPRESSED, Addressed, address
 from pacsight.errors import StageError
+from pacsight.model_description import describe_model
 from pacsight.stages.context import (
     StageContext,
     accepted_decision,

@@ -11,6 +11,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 
+from dicom_out.profile import Profile
 from dicom_out.results import ImageResult, ModelDescription, ResultObject, encode_results
 from ledger.domain import Code, Finding, Heatmap, ModelIdentity, Prediction
 from pacsight.samples import SamplePatient, chest_radiograph
@@ -23,6 +24,8 @@ MODEL = ModelDescription(
     research_statement="For research use only; not a medical device",
     licence="CC-BY-4.0",
 )
+WHOLE = Profile(name="whole", pdf=True)
+"""Everything that a bundle can hold."""
 PNEUMONIA = Code("233604007", "SCT", "Pneumonia")
 
 
@@ -79,7 +82,7 @@ def image_result(
 
 def encode(*sources: Dataset, seed: str = "study/1/model") -> list[ResultObject]:
     results = [image_result(ds) for ds in sources]
-    return encode_results(results, model=MODEL, seed=seed, now=NOW)
+    return encode_results(results, model=MODEL, seed=seed, now=NOW, profile=WHOLE)
 
 
 def read(item: ResultObject) -> FileDataset:

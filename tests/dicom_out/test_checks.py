@@ -18,7 +18,7 @@ from dicom_out.results import ResultObject
 from tests.dicom_out.factories import encode, read, source
 
 SOURCE = source()
-REPORT, CAPTURE = encode(SOURCE)
+REPORT, CAPTURE, PAPER = BUNDLE = encode(SOURCE)
 
 
 def rewritten(item: ResultObject, ds: FileDataset) -> ResultObject:
@@ -29,7 +29,7 @@ def rewritten(item: ResultObject, ds: FileDataset) -> ResultObject:
 
 def problem(item: ResultObject, source: Dataset = SOURCE) -> str:
     with pytest.raises(ResultCheckError) as caught:
-        check_result(item, [source], read_identity(source))
+        check_result(item, [source], read_identity(source), BUNDLE)
     assert caught.value.code == "RESULT_CHECK_FAILED"
     return caught.value.problem
 
@@ -44,8 +44,8 @@ def groups(ds: Dataset) -> list[Dataset]:
 
 
 def test_results_as_written_pass() -> None:
-    for item in (REPORT, CAPTURE):
-        assert check_result(item, [SOURCE], read_identity(SOURCE)).SOPInstanceUID
+    for item in BUNDLE:
+        assert check_result(item, [SOURCE], read_identity(SOURCE), BUNDLE).SOPInstanceUID
 
 
 def rename(ds: Dataset) -> None:
@@ -203,7 +203,7 @@ def test_a_source_series_is_never_joined() -> None:
 def test_a_source_whose_uids_have_leading_zeros_still_gets_results() -> None:
     ds = source()
     ds.StudyInstanceUID, ds.SOPInstanceUID = "1.2.03.4", "1.2.03.4.5"
-    report, capture = map(read, encode(ds))
+    report, capture, _ = map(read, encode(ds))
     assert report.StudyInstanceUID == "1.2.03.4"
     assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == "1.2.03.4.5"
 

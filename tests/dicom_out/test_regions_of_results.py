@@ -129,10 +129,14 @@ def test_finding_with_boxes_is_told_by_its_boxes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spacing", "area"), [(None, (1264.0, "{pixels}")), ([0.5, 2.0], (1264.0, "mm2"))]
+    ("spacing", "sizes"),
+    [
+        (None, {"Area": (1264.0, "{pixels}")}),
+        ([0.5, 2.0], {"Area": (1264.0, "mm2"), "Long axis": (80.077, "mm")}),
+    ],
 )
 def test_outlined_region_has_an_area_in_the_units_that_are_known(
-    spacing: list[float] | None, area: tuple[float, str]
+    spacing: list[float] | None, sizes: dict[str, tuple[float, str]]
 ) -> None:
     ds = source()
     if spacing:
@@ -142,7 +146,7 @@ def test_outlined_region_has_an_area_in_the_units_that_are_known(
     written = encode(outlined_result(ds, mask))
     report, capture = map(read, written)
     (group,) = groups(report)
-    assert values(group) == {"Area": area}
+    assert values(group) == sizes
     (region,) = (item for item in group.ContentSequence if item.ValueType == "SCOORD")
     points = np.array(region.GraphicData).reshape(-1, 2)
     distance = np.hypot(points[:, 0] - ds.Columns / 2, points[:, 1] - ds.Rows / 2)
@@ -163,8 +167,8 @@ def test_series_gets_a_segmentation_on_its_own_grid() -> None:
     mask = ball(6, slices[0].Rows, slices[0].Columns)
     result = volume_result(mask)
     written = encode_volume(result, model=MODEL, seed="s", now=NOW)
-    assert [item.kind for item in written] == ["sr", "seg", "sc"]
-    report, segmentation, picture = map(read, written)
+    assert [item.kind for item in written] == ["sr", "seg", "sc", "sc", "sc", "sc"]
+    report, segmentation, picture, *_ = map(read, written)
     assert segmentation.NumberOfFrames == 3  # empty frames are left out
     again = highdicom.seg.Segmentation.from_dataset(segmentation)
     uids = [str(ds.SOPInstanceUID) for ds in result.sources]
@@ -174,7 +178,10 @@ def test_series_gets_a_segmentation_on_its_own_grid() -> None:
     (group,) = groups(report)
     tracked = [item.UID for item in group.ContentSequence if item.ValueType == "UIDREF"]
     assert segmentation.SegmentSequence[0].TrackingUID in tracked
-    assert values(group) == {"Volume": (round(float(mask.sum()) / 1000, 3), "ml")}
+    measured = values(group)
+    assert measured["Volume"] == (round(float(mask.sum()) / 1000, 3), "ml")
+    across = 40 * float(result.sources[0].PixelSpacing[1])  # the disc is 40 pixels wide
+    assert measured["Long axis"] == (pytest.approx(across, rel=0.03), "mm")
     listed = {
         str(item.ReferencedSOPInstanceUID)
         for series in report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dicom_out.render import MAX_OPACITY, MIN_WIDTH, render_heatmap
+from dicom_out.band import MIN_WIDTH
+from dicom_out.render import MAX_OPACITY, render_heatmap
 from ledger.domain import Code, Finding, Heatmap
 from tests.dicom_out.factories import MODEL, finding, hot_spot
 

@@ -76,7 +76,7 @@ def test_series_comes_back_as_a_segmentation_on_its_slices(
     (decision,) = (d for d in report["revisions"][0]["decisions"] if not d["refused"])
     (prediction,) = decision["predictions"]
     results = received(pacs, uid)
-    assert sorted(ds.Modality for ds in results) == ["OT", "SEG", "SR"]
+    assert sorted({ds.Modality for ds in results}) == ["OT", "SEG", "SR"]
     (segmentation,) = (ds for ds in results if ds.Modality == "SEG")
     read = highdicom.seg.Segmentation.from_dataset(segmentation)
     pixels = read.get_pixels_by_source_instance([str(ds.SOPInstanceUID) for ds in series])
