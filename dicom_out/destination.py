@@ -35,6 +35,8 @@ class Destination(BaseModel):
     """which objects it gets, and how: a name in `dicom_out.profile.PROFILES` or in the settings"""
     timeout_s: float = Field(default=30.0, gt=0)
     """patience for the connection, the association and each answer, in seconds"""
+    checks_patient: bool = True
+    """ask it before sending whose study it is there now (C-FIND), where it can be asked"""
 
 
 class DeliveryConfig(BaseModel):

@@ -101,6 +101,8 @@ class InstanceFacts:
     number_of_study_related_instances: int = 0
     number_of_series_related_instances: int = 0
     requested_procedure_priority: str = ""
+    concatenation_uid: str = ""
+    in_concatenation_total_number: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that :meth:`from_json` reads back."""

@@ -73,6 +73,17 @@ def numbers_of(ds: Dataset, keyword: str, count: int) -> tuple[float, ...]:
     return _decimals([_Header(ds)], keyword, count)
 
 
+def read_text_value(ds: Dataset, keyword: str) -> str:
+    """Return the first value of a text attribute of any data set, decoded, or ``""``."""
+    with warnings.catch_warnings(action="ignore"):
+        return _Header(ds).text(keyword)
+
+
+def read_number(ds: Dataset, keyword: str) -> int:
+    """Return a whole number of any data set, or 0."""
+    return _Header(ds).number(keyword)
+
+
 def is_result(ds: Dataset) -> bool:
     """Whether a header shows a result of Pacsight's, made by this installation or another.
 
@@ -130,6 +141,8 @@ def _instance_facts(header: _Header, ds: Dataset, patient: PatientFacts) -> Inst
         number_of_study_related_series=header.number("NumberOfStudyRelatedSeries"),
         number_of_study_related_instances=header.number("NumberOfStudyRelatedInstances"),
         number_of_series_related_instances=header.number("NumberOfSeriesRelatedInstances"),
+        concatenation_uid=header.text("ConcatenationUID")[:64],
+        in_concatenation_total_number=header.number("InConcatenationTotalNumber"),
         requested_procedure_priority=_first_text(frame, "RequestedProcedurePriority"),
     )
 

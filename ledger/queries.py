@@ -17,6 +17,7 @@ from ledger.tables import (
     Event,
     Instance,
     Job,
+    PatientClaim,
     PredictionRow,
     ReceivedObject,
     ResultObjectRow,
@@ -56,6 +57,7 @@ def _summary(session: Session, study: Study) -> dict[str, Any]:
         "instances": sum(row["instances"] for row in _series(session, study)),
         "last_received_at": study.last_received_at,
         "state": _state(session, study, revisions),
+        "held_because": _reason(study.held_code, study.held_reason),
         "revision": revisions[-1].number if revisions else 0,
     }
 
@@ -76,8 +78,42 @@ def study_counts(session: Session, study: Study) -> tuple[int, list[str]]:
     return sum(count for _, count in rows), sorted(modality for modality, _ in rows)
 
 
+def _reason(code: str | None, reason: str | None) -> dict[str, str | None] | None:
+    return None if code is None else {"code": code, "reason": reason}
+
+
+def list_patients(session: Session, study: Study) -> list[dict[str, Any]]:
+    """Return whose a study is as its headers say, with how many instances say so. PHI."""
+    instances = (
+        select(Instance.patient_claim, func.count().label("instances"))
+        .join(Series)
+        .where(Series.study_id == study.id, Instance.is_current)
+        .group_by(Instance.patient_claim)
+        .subquery()
+    )
+    rows = session.execute(
+        select(PatientClaim, func.coalesce(instances.c.instances, 0))
+        .outerjoin(instances, instances.c.patient_claim == PatientClaim.number)
+        .where(PatientClaim.study_id == study.id)
+        .order_by(PatientClaim.number)
+    )
+    return [
+        {
+            "number": claim.number,
+            "patient_id": claim.patient_id,
+            "patient_name": claim.patient_name,
+            "patient_birth_date": claim.patient_birth_date,
+            "instances": count,
+            "is_accepted": claim.is_accepted,
+        }
+        for claim, count in rows
+    ]
+
+
 def _state(session: Session, study: Study, revisions: Sequence[Revision]) -> str:
-    """Return receiving, waiting, working, failed, not analysed, delivering, undelivered or done."""
+    """Return held, receiving, waiting, working, failed, not analysed, delivering, done or such."""
+    if study.held_code is not None:
+        return "held"
     if study.open_since is not None:
         return "receiving"
     if not revisions or revisions[-1].started_at is None:
@@ -142,7 +178,13 @@ def _revision(session: Session, revision: Revision) -> dict[str, Any]:
     )
     return {
         "number": revision.number,
-        "complete_because": {"code": revision.reason_code, "reason": revision.reason},
+        "complete_because": {
+            "code": revision.reason_code,
+            "reason": revision.reason,
+            "confidence": revision.confidence,
+        },
+        "is_stat": revision.is_stat,
+        "superseded_by": revision.superseded_by,
         "created_at": revision.created_at,
         "decisions": [_decision(session, decision) for decision in decisions],
         "failures": [

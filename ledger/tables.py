@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 BIG = BigInteger().with_variant(Integer, "sqlite")  # SQLite autoincrements INTEGER keys only
@@ -51,6 +61,8 @@ class ReceivedObject(Base):
     offset: Mapped[int] = mapped_column(BigInteger)
     size: Mapped[int] = mapped_column(BigInteger)
     received_at: Mapped[float]
+    priority: Mapped[int | None]
+    """of the C-STORE request: 0 medium, 1 high, 2 low (PS3.7 section 9.3.1.1)"""
     state: Mapped[str] = mapped_column(String(16), default="received")
     reason_code: Mapped[str | None] = mapped_column(String(48))
     reason: Mapped[str | None] = mapped_column(Text)
@@ -86,6 +98,30 @@ class Study(Base):
     """arrival of the first instance that no revision holds yet; null when there is none"""
     changed_at: Mapped[float | None] = mapped_column(index=True)
     """when something happened that the worklist doesn't show yet; null when it shows all"""
+    held_code: Mapped[str | None] = mapped_column(String(48))
+    held_reason: Mapped[str | None] = mapped_column(Text)
+    """why nothing is inferred or sent until somebody decides; null when nothing holds it"""
+    decided_patient: Mapped[dict[str, Any] | None]
+    """whose study it is whatever its headers say: attributes of :class:`PatientClaim`"""
+    decided_by: Mapped[str | None] = mapped_column(String(64))
+    """the destination that was followed, or ``operator``"""
+
+
+class PatientClaim(Base):
+    """Whose a study is, as some of its headers say; spellings that mean the same share a row."""
+
+    __tablename__ = "patient_claim"
+    __table_args__ = (UniqueConstraint("study_id", "number"),)
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    number: Mapped[int]
+    """from 1, in the order they came"""
+    patient_id: Mapped[str] = mapped_column(Text)
+    patient_name: Mapped[str] = mapped_column(Text)
+    patient_birth_date: Mapped[str] = mapped_column(Text)
+    is_accepted: Mapped[bool | None]
+    """the first one is; others by a decision, or not at all; null while nobody has decided"""
+    first_received_at: Mapped[float]
 
 
 class Series(Base):
@@ -113,6 +149,12 @@ class Revision(Base):
     """from 1"""
     reason_code: Mapped[str] = mapped_column(String(48))
     reason: Mapped[str] = mapped_column(Text)
+    confidence: Mapped[str | None] = mapped_column(String(16))
+    """proven, likely or doubtful"""
+    is_stat: Mapped[bool] = mapped_column(server_default=false())
+    """goes before what is routine"""
+    superseded_by: Mapped[int | None]
+    """number of the newest revision, when this is an older one"""
     created_at: Mapped[float]
     started_at: Mapped[float | None] = mapped_column(index=True)
     """when its route job was handed to the engine"""
@@ -133,8 +175,27 @@ class Instance(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     facts: Mapped[dict[str, Any]]
     """:class:`ledger.domain.InstanceFacts`"""
+    patient_claim: Mapped[int | None]
+    """number of the claim that its header makes"""
     revision_id: Mapped[int | None] = mapped_column(ForeignKey("revision.id"), index=True)
     """the first revision that holds it"""
+
+
+class Announcement(Base):
+    """What a performed procedure step (MPPS) or an availability notification (IAN) has said."""
+
+    __tablename__ = "announcement"
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    """mpps or ian"""
+    sop_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
+    study_instance_uid: Mapped[str] = mapped_column(UID, index=True)
+    status: Mapped[str] = mapped_column(String(16))
+    """IN PROGRESS, COMPLETED or DISCONTINUED (PS3.3 section C.4.14); of an IAN always COMPLETED"""
+    sop_instance_uids: Mapped[list[str]]
+    """the instances that it lists"""
+    calling_ae_title: Mapped[str] = mapped_column(AE_TITLE)
+    received_at: Mapped[float]
 
 
 class Decision(Base):

@@ -119,6 +119,7 @@ def write_settings(folder: Path, models_dir: Path, pacs_port: int) -> Path:
         "data_dir": str(folder / "data"),
         "models_dir": str(models_dir),
         "scp": {"host": "127.0.0.1", "port": free_port()},
+        "completeness": {"stack_quiet_s": 3.0},  # its sender doesn't pause
         "destinations": [
             {"name": "pacs", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": pacs_port}
         ],

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine, func, select, update
@@ -23,11 +24,14 @@ from ledger.tables import Decision, Delivery, Job, ResultObjectRow, Revision
 from ledger.worklist import refresh_worklist
 from pacsight.engine import DurableEngine
 from pacsight.exclusive import abandoned
+from pacsight.peers import ask_source
 from pacsight.settings import Settings
 from pacsight.stages.deliver import pending, postpone
 from pacsight.work import Stage, Work, job_failed, job_queued
+from scp.evidence import EvidenceReader
 from scp.indexer import index_received
 from scp.revisions import close_complete_studies
+from scp.sources import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,9 @@ class Dispatcher:
         self._engine = engine
         self._clock = clock
         self._own_lock = own_lock
+        ask = partial(ask_source, settings.scp.ae_title)
+        self._sources = Sources(settings.sources, ask)
+        self._reader = EvidenceReader(self._sources)
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set; what may pass, such as a locked ledger, is waited for."""
@@ -70,23 +77,32 @@ class Dispatcher:
                     raise
                 logger.warning("waiting: %s: %s", error.code, error)
                 stop.wait(PATIENCE_AFTER_ERROR_S)
+        self._sources.stop()
 
     def tick(self) -> bool:
         """Do what is due now; tell whether there was anything."""
         now = self._clock()
         indexed = index_received(self._database, self._settings.spool_dir, now=now)
-        closed = close_complete_studies(self._database, self._settings.completeness, now=now)
+        closed = close_complete_studies(
+            self._database,
+            self._settings.completeness,
+            now=now,
+            reader=self._reader,
+            stat_rules=self._settings.stat,
+        )
         started = self._start_revisions() + self._start_deliveries()
         shown = refresh_worklist(self._database)
         return bool(started + indexed + len(closed) + shown)
 
     def _start_revisions(self) -> int:
         with reading(self._database) as session:
-            waiting = session.scalars(
-                select(Revision.id).where(Revision.started_at.is_(None)).order_by(Revision.id)
+            waiting = session.execute(
+                select(Revision.id, Revision.is_stat)
+                .where(Revision.started_at.is_(None))
+                .order_by(Revision.is_stat.desc(), Revision.id)
             ).all()
-        for revision_id in waiting:
-            self._submit(Work(Stage.ROUTE, revision_id), "study")
+        for revision_id, is_stat in waiting:
+            self._submit(Work(Stage.ROUTE, revision_id, is_stat=is_stat), "study")
             with transaction(self._database) as session:
                 session.get_one(Revision, revision_id).started_at = self._clock()
         return len(waiting)
@@ -143,12 +159,23 @@ def due_deliveries(session: Session, now: float) -> list[Work]:
     was never used before.
     """
     due = session.execute(
-        select(ResultObjectRow.decision_id, Decision.revision_id, Delivery.destination)
+        select(
+            ResultObjectRow.decision_id,
+            Decision.revision_id,
+            Revision.is_stat,
+            Delivery.destination,
+        )
         .join(ResultObjectRow, Delivery.result_object_id == ResultObjectRow.id)
         .join(Decision, ResultObjectRow.decision_id == Decision.id)
+        .join(Revision, Decision.revision_id == Revision.id)
         .where(Delivery.state == DeliveryState.PENDING, Delivery.next_attempt_at <= now)
-        .group_by(ResultObjectRow.decision_id, Decision.revision_id, Delivery.destination)
-        .order_by(func.min(Delivery.id))
+        .group_by(
+            ResultObjectRow.decision_id,
+            Decision.revision_id,
+            Revision.is_stat,
+            Delivery.destination,
+        )
+        .order_by(Revision.is_stat.desc(), func.min(Delivery.id))
     ).all()
     return [
         Work(
@@ -157,8 +184,9 @@ def due_deliveries(session: Session, now: float) -> list[Work]:
             decision_id,
             destination,
             _attempts(session, decision_id, destination) + 1,
+            is_stat,
         )
-        for decision_id, revision_id, destination in due
+        for decision_id, revision_id, is_stat, destination in due
     ]
 
 

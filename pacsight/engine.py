@@ -32,6 +32,7 @@ QUEUES = {
     Stage.ENCODE: "cpu",
     Stage.DELIVER: "deliver",
 }
+STAT, ROUTINE = 1, 10  # of the engine, which takes the smallest number first
 ENDED_WITHOUT_RESULT = ["ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
@@ -110,6 +111,7 @@ class DurableEngine:
             "workflow_name": "work",
             "queue_name": QUEUES[work.stage],
             "workflow_id": work.key,
+            "priority": STAT if work.is_stat else ROUTINE,
         }
         DBOS.enqueue_workflow_with_options(options, work.to_json())
 

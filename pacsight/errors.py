@@ -8,6 +8,7 @@
         ├── AlreadyRunningError    another process holds this role
         ├── NotFoundError          no such study, model, delivery or file
         ├── StageError             a stage of the workflow can't go on
+        ├── StudyHeldError         nobody has decided yet whose study it is
         └── DiskError              a stage can't write its output; tried again
 """
 
@@ -49,3 +50,9 @@ class DiskError(OperationError):
 
     code = "DISK_WRITE_FAILED"
     retryable = True
+
+
+class StudyHeldError(OperationError):
+    """Nothing may be inferred from the study, or sent about it, until somebody decides."""
+
+    code = "STUDY_HELD"

@@ -26,7 +26,7 @@ from dicom_out.profile import PROFILES, Profile
 from inference.config import InferenceConfig
 from ledger.database import migrate, open_database
 from pacsight.errors import SettingsError
-from scp.config import CompletenessConfig, ListenerConfig
+from scp.config import CompletenessConfig, ListenerConfig, Source, StatRule
 from viewer_api.config import WebConfig
 
 PREFIX = "PACSIGHT_"
@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     models_dir: Path = Path("checkpoints")
     scp: ListenerConfig = ListenerConfig()
     completeness: CompletenessConfig = CompletenessConfig()
+    sources: tuple[Source, ...] = Field(default=())
+    """senders that can be asked what they hold"""
+    stat: tuple[StatRule, ...] = Field(default=())
+    """which studies go first, besides those whose order or sender says so"""
     inference: InferenceConfig = InferenceConfig()
     destinations: tuple[Destination, ...] = Field(default=())
     profiles: tuple[Profile, ...] = Field(default=())

@@ -41,6 +41,8 @@ class Work:
     """DELIVER only"""
     attempt: int = 0
     """DELIVER only, from 1"""
+    is_stat: bool = False
+    """goes before what is routine; no part of the key"""
 
     @property
     def key(self) -> str:
@@ -61,6 +63,7 @@ class Work:
             "decision_id": self.decision_id,
             "destination": self.destination,
             "attempt": self.attempt,
+            "is_stat": self.is_stat,
         }
 
     @classmethod

@@ -70,10 +70,37 @@ class ListenerConfig(Section):
     """a spool segment that has reached this size is closed"""
 
 
+class Source(Section):
+    """A sender that can be asked what it holds (C-FIND, Study Root)."""
+
+    ae_title: AeTitle
+    """with which it sends, and under which it is asked"""
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)]
+    sends_whole_studies: bool = False
+    """it begins to send a study when it has all of it: then its count proves completeness"""
+    timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    """patience for the connection and each answer"""
+
+
+class StatRule(Section):
+    """Studies that go first: where all of these patterns fit (``*`` and ``?``, any case)."""
+
+    calling_ae_title: str = "*"
+    modality: str = "*"
+    body_part_examined: str = "*"
+    study_description: str = "*"
+
+
 class CompletenessConfig(Section):
-    """When a study is complete: quiet after the last instance, and never later than the cap."""
+    """When a study is complete: proven, or quiet after the last instance, or at the cap."""
 
     quiet_s: Annotated[float, Field(ge=0)] = 3.0
+    """of images that stand alone, such as radiographs"""
+    stack_quiet_s: Annotated[float, Field(ge=0)] = 35.0
+    """of slices: a scanner pauses between series, and nothing tells a pause from the end"""
+    missing_quiet_s: Annotated[float, Field(ge=0)] = 120.0
+    """when something is known to be missing"""
     broken_quiet_s: Annotated[float, Field(ge=0)] = 30.0
     """after an association that was aborted or lost: its sender may come back"""
     cap_s: Annotated[float, Field(gt=0)] = 600.0

@@ -10,6 +10,7 @@
     ├── MissingDataSetError   the request brings no data set
     ├── WrongContextError     the SOP class is not the one negotiated
     └── ListenerError         the listener can't start
+    NotReleasedError          a held study is not released
 
 The sentence also goes to the sender as Error Comment (0000,0902), an LO of at most 64 characters.
 """
@@ -75,3 +76,9 @@ class ListenerError(ReceiveError):
 
     code = "LISTENER_FAILED"
     retryable = True
+
+
+class NotReleasedError(PacsightError):
+    """A held study can't be released like this."""
+
+    code = "STUDY_NOT_RELEASED"

@@ -16,8 +16,17 @@ from sqlalchemy.orm import Session
 
 from ledger.domain import InstanceFacts, ObjectState, PatientFacts
 from ledger.events import record
-from ledger.tables import Instance, ReceivedObject, ResultObjectRow, Series, Study
+from ledger.patients import Patient, differences
+from ledger.tables import (
+    Instance,
+    PatientClaim,
+    ReceivedObject,
+    ResultObjectRow,
+    Series,
+    Study,
+)
 from scp.header import ObjectHeader
+from scp.patient_guard import add_claim, read_claims, review
 
 INDEXER = "indexer"
 """actor of the events"""
@@ -64,6 +73,7 @@ def write_outcomes(session: Session, outcomes: Sequence[tuple[int, Outcome]], no
             states.append({"id": object_id, **state})
     if states:
         session.flush()
+        index.review_patients()
         session.execute(update(ReceivedObject), states)
     return len(states)
 
@@ -89,6 +99,7 @@ class _Index:
         instance_uids = {one.sop_instance_uid for one in facts}
         self._studies = self._find_studies({one.study_instance_uid for one in facts})
         self._series = self._find_series({one.series_instance_uid for one in facts})
+        self._claims: dict[int, list[PatientClaim]] = {}
         self._versions: dict[str, list[Instance]] = defaultdict(list)
         for instance in session.scalars(
             select(Instance)
@@ -147,6 +158,7 @@ class _Index:
             is_current=True,
             sha256=header.sha256,
             facts=header.facts.to_json(),
+            patient_claim=self._claim(study, header.patient, received_at),
         )
         self._session.add(added)
         if older:
@@ -175,6 +187,29 @@ class _Index:
         study.open_since = min(received_at, study.open_since or received_at)
         study.changed_at = self._now
         return study
+
+    def _claim(self, study: Study, patient: PatientFacts, received_at: float) -> int:
+        """Return the number of what a header says about the patient; hold a study at odds."""
+        said = Patient.of(patient)
+        known = self._claims.get(study.id)
+        if known is None:
+            known = read_claims(self._session, study)
+            if not known:
+                first = Patient.of(study)
+                known = [add_claim(self._session, study, [], first, study.first_received_at)]
+            self._claims[study.id] = known
+        for claim in known:
+            if not differences(Patient.of(claim), said):
+                return claim.number
+        claim = add_claim(self._session, study, known, said, received_at)
+        known.append(claim)
+        return claim.number
+
+    def review_patients(self) -> None:
+        """Hold studies whose objects name several patients."""
+        for study in self._studies.values():
+            if len(self._claims.get(study.id, ())) > 1:
+                review(self._session, study, self._now)
 
     def _one_series(self, study: Study, facts: InstanceFacts) -> Series:
         series = self._series.get((study.id, facts.series_instance_uid))

@@ -29,6 +29,7 @@ class ObjectRow(TypedDict):
     offset: int
     size: int
     received_at: float
+    priority: int | None
     state: str
 
 

@@ -1,4 +1,4 @@
-"""The DICOM listener: C-ECHO, and C-STORE whose Success means durable.
+"""The DICOM listener: C-ECHO, announcements, and C-STORE whose Success means durable.
 
 Order for every object: bytes written, ``fdatasync``, ledger row committed, then the response.
 """
@@ -16,6 +16,7 @@ from pynetdicom import build_context
 from pynetdicom.sop_class import Verification
 from sqlalchemy import Engine
 
+from scp.announcements import Announcements
 from scp.config import ListenerConfig
 from scp.errors import ListenerError
 from scp.group_commit import GroupCommit, close_lost_associations
@@ -85,12 +86,14 @@ class Listener:
             reserve_bytes=self._config.disk_reserve_bytes,
         )
         commits = GroupCommit(self._engine, timeout_s=self._config.commit_timeout_s)
+        announcements = Announcements(self._engine)
         try:
             server = StoreServer(
                 self._config,
                 Intake(spool, commits),
                 self._name,
-                [build_context(Verification)],
+                [build_context(Verification), *announcements.contexts],
+                announcements.handlers,
                 tls=self._tls,
             )
         except OSError as error:

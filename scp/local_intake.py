@@ -134,6 +134,7 @@ class LocalIntake:
                 "offset": spooled.offset,
                 "size": spooled.size,
                 "received_at": time.time(),
+                "priority": None,
                 "state": ObjectState.RECEIVED.value,
             },
         )

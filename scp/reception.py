@@ -137,6 +137,7 @@ class Reception:
                 "offset": spooled.offset,
                 "size": spooled.size,
                 "received_at": time.time(),
+                "priority": self.request.priority,
                 "state": ObjectState.RECEIVED.value,
             },
         )

@@ -13,6 +13,7 @@ AFFECTED_SOP_CLASS_UID = 0x0002
 COMMAND_FIELD = 0x0100
 MESSAGE_ID = 0x0110
 MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+PRIORITY = 0x0700
 COMMAND_DATA_SET_TYPE = 0x0800
 STATUS = 0x0900
 ERROR_COMMENT = 0x0902
@@ -75,6 +76,8 @@ class StoreRequest:
     sop_class_uid: str
     sop_instance_uid: str
     has_data_set: bool
+    priority: int | None = None
+    """0 medium, 1 high, 2 low (PS3.7 section 9.3.1.1.6); None if absent"""
 
     @classmethod
     def from_elements(cls, context_id: int, elements: Mapping[int, bytes]) -> Self | None:
@@ -96,6 +99,7 @@ class StoreRequest:
             _read_ui(elements, AFFECTED_SOP_CLASS_UID),
             _read_ui(elements, AFFECTED_SOP_INSTANCE_UID),
             has_data_set(elements),
+            read_us(elements, PRIORITY),
         )
 
     def respond(self, status: int, comment: str = "") -> bytes:

@@ -53,7 +53,7 @@ class Service:
             "models_dir": str(one_model()),
             "inference": {"cache_dir": str(CONVERTED)},
             "scp": {"port": free_port(), "disk_reserve_bytes": 0},
-            "completeness": {"quiet_s": 0.5},
+            "completeness": {"quiet_s": 0.5, "stack_quiet_s": 0.5, "missing_quiet_s": 1.0},
             "delivery": {"first_retry_s": 0.5, "longest_retry_s": 1.0},
             "destinations": [
                 {"name": "pacs", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": pacs_port}

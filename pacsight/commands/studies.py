@@ -10,10 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from ledger.database import reading, transaction
-from ledger.queries import find_study, list_quarantined, list_studies, study_report
+from ledger.queries import (
+    find_study,
+    list_patients,
+    list_quarantined,
+    list_studies,
+    study_report,
+)
 from pacsight.commands.output import Json, print_json, print_table
 from pacsight.errors import NotFoundError
 from pacsight.settings import load_settings, open_ledger
+from scp.patient_guard import release_study
 from scp.revisions import replay_study
 
 app = typer.Typer(help="Received studies and what became of them.", no_args_is_help=True)
@@ -43,7 +50,13 @@ def list_(
 
 
 @app.command()
-def show(uid: StudyUid, json: Json = False) -> None:
+def show(
+    uid: StudyUid,
+    patients: Annotated[
+        bool, typer.Option(help="Whose its headers say it is: patient data.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show one study: why complete, which models applied or refused, findings, deliveries."""
     database = open_ledger(load_settings())
     with reading(database) as session:
@@ -51,6 +64,8 @@ def show(uid: StudyUid, json: Json = False) -> None:
         if study is None:
             raise NotFoundError(f"Study {uid} was never received; see 'pacsight studies list'.")
         report = study_report(session, study)
+        if patients:
+            report["patients"] = list_patients(session, study)
     if json:
         print_json(report)
     else:
@@ -69,6 +84,34 @@ def replay(uid: StudyUid) -> None:
     typer.echo(f"Study {uid} will be analysed again as revision {number}.")
 
 
+@app.command()
+def release(
+    uid: StudyUid,
+    as_: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="PATIENT",
+            help="Whose it is: a Patient ID of its headers, or '#' and a number of "
+            "'studies show --patients'. The results carry that patient.",
+        ),
+    ],
+    drop_others: Annotated[
+        bool, typer.Option("--drop-others", help="Leave out the objects of other patients.")
+    ] = False,
+) -> None:
+    """Let a study go on that is held because its objects name different patients."""
+    database = open_ledger(load_settings())
+    with transaction(database) as session:
+        study = find_study(session, uid)
+        if study is None:
+            raise NotFoundError(f"Study {uid} was never received; see 'pacsight studies list'.")
+        number = release_study(
+            session, study, patient_id=as_, drops_others=drop_others, now=time.time()
+        )
+    typer.echo(f"Study {uid} is released and will be analysed as revision {number}.")
+
+
 def _print_list(title: str, columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     print_table(title, columns, [[_cell(row[name]) for name in columns] for row in rows])
 
@@ -81,6 +124,13 @@ def _print(report: dict[str, Any]) -> None:
     typer.echo(f"Study     {report['study_instance_uid']}")
     typer.echo(f"Accession {report['accession_number'] or '-'}")
     typer.echo(f"State     {report['state']}")
+    if held := report["held_because"]:
+        typer.echo(f"Held      {held['code']}: {held['reason']}")
+    for one in report.get("patients", []):
+        typer.echo(
+            f"Patient   #{one['number']} {one['patient_id']} {one['patient_name']}"
+            f" {one['patient_birth_date']} ({one['instances']} instances)"
+        )
     for series in report["series"]:
         typer.echo(
             f"Series    {series['modality']} {series['series_description']}"
@@ -88,7 +138,13 @@ def _print(report: dict[str, Any]) -> None:
         )
     for revision in report["revisions"]:
         because = revision["complete_because"]
-        typer.echo(f"\nRevision {revision['number']}: {because['code']}: {because['reason']}")
+        marks = " (STAT)" if revision["is_stat"] else ""
+        if revision["superseded_by"]:
+            marks += f" (superseded by revision {revision['superseded_by']})"
+        sure = f" [{because['confidence']}]" if because["confidence"] else ""
+        typer.echo(
+            f"\nRevision {revision['number']}{marks}: {because['code']}: {because['reason']}{sure}"
+        )
         rows = [row for decision in revision["decisions"] for row in decision_rows(decision)]
         rows += [
             [item["job"], "failed", f"{item['code']}: {item['message']}", ""]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from ledger.database import transaction
+from ledger.database import reading, transaction
 from ledger.errors import PacsightError
-from pacsight.stages.context import StageContext
+from pacsight.stages.context import StageContext, refuse_held
 from pacsight.stages.deliver import deliver_results, postpone
 from pacsight.stages.encode import encode_decision
 from pacsight.stages.predict import predict_decision
@@ -40,6 +40,8 @@ def perform(context: StageContext, work: Work) -> Sequence[Work]:
     with transaction(context.database) as session:
         job_started(session, work, context.clock())
     try:
+        with reading(context.database) as session:
+            refuse_held(session, work.revision_id)
         following = STAGES[work.stage](context, work)
     except PacsightError as error:
         if error.retryable:

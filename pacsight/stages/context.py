@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from pydicom import Dataset
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -18,8 +19,16 @@ from inference.registry import Registry
 from inference.source_image import SourceImage
 from inference.volume import Volume, read_series
 from ledger.database import reading
-from ledger.tables import Decision, Instance, ReceivedObject, Revision, Series, Study
-from pacsight.errors import DiskError, StageError
+from ledger.tables import (
+    Decision,
+    Instance,
+    PatientClaim,
+    ReceivedObject,
+    Revision,
+    Series,
+    Study,
+)
+from pacsight.errors import DiskError, StageError, StudyHeldError
 from pacsight.settings import Settings
 from scp.spool import open_object
 
@@ -38,11 +47,18 @@ class StageContext:
 def instances_of(session: Session, revision_id: int) -> list[Instance]:
     """Return what a revision analyses: each SOP Instance's newest version up to that revision."""
     revision = session.get_one(Revision, revision_id)
+    disowned = select(PatientClaim.number).where(
+        PatientClaim.study_id == revision.study_id, PatientClaim.is_accepted.is_(False)
+    )
     rows = session.scalars(
         select(Instance)
         .join(Series)
         .join(Revision, Instance.revision_id == Revision.id)
-        .where(Series.study_id == revision.study_id, Revision.number <= revision.number)
+        .where(
+            Series.study_id == revision.study_id,
+            Revision.number <= revision.number,
+            Instance.patient_claim.is_(None) | Instance.patient_claim.not_in(disowned),
+        )
         .order_by(Instance.sop_instance_uid, Instance.version)
     )
     return list({row.sop_instance_uid: row for row in rows}.values())
@@ -51,6 +67,32 @@ def instances_of(session: Session, revision_id: int) -> list[Instance]:
 def study_of(session: Session, revision_id: int) -> Study:
     """Return the study that a revision belongs to."""
     return session.get_one(Study, session.get_one(Revision, revision_id).study_id)
+
+
+def refuse_held(session: Session, revision_id: int) -> None:
+    """Let nothing go on about a study that somebody has to decide about.
+
+    Raises
+    ------
+    StudyHeldError
+        It is held.
+    """
+    if study_of(session, revision_id).held_code is not None:
+        raise StudyHeldError("The study is held; see 'pacsight studies show', then release it.")
+
+
+def take_decided_patient(
+    context: StageContext, revision_id: int, headers: Iterable[Dataset]
+) -> None:
+    """Write into the headers whose study it is, where that was decided against them."""
+    with reading(context.database) as session:
+        decided = study_of(session, revision_id).decided_patient
+    if decided is None:
+        return
+    for ds in headers:
+        ds.PatientID = decided["patient_id"]
+        ds.PatientName = decided["patient_name"]
+        ds.PatientBirthDate = decided["patient_birth_date"]
 
 
 def accepted_decision(session: Session, decision_id: int) -> Decision:

@@ -15,6 +15,7 @@ from ledger.domain import DeliveryState
 from ledger.events import record
 from ledger.tables import Delivery, ResultEncoding, ResultObjectRow
 from pacsight.stages.context import StageContext
+from pacsight.stages.patient_check import refuse_patient
 from pacsight.work import Work
 
 Pending: TypeAlias = tuple[Delivery, ResultObjectRow, ResultEncoding | None]
@@ -34,7 +35,10 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
         return []
     receipts: dict[str, DeliveryReceipt] = {}
     if destination is not None:
-        receipts = _send(context, destination, waiting)
+        items = [item for _, item, _ in waiting]
+        receipts = refuse_patient(context, work, destination, items) or _send(
+            context, destination, waiting
+        )
     with transaction(context.database) as session:
         for row, item, encoding in pending(session, work):
             if destination is not None and item.sop_instance_uid not in receipts:

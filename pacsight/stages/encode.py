@@ -35,6 +35,7 @@ from pacsight.stages.context import (
     source_image,
     source_volume,
     study_of,
+    take_decided_patient,
     takes_series,
     write_durably,
 )
@@ -159,6 +160,7 @@ def _image_result(context: StageContext, work: Work, row: PredictionRow) -> Imag
     image = source_image(context, work.revision_id, row.sop_instance_uid)
     if image.dataset is None:
         raise StageError("The source is no DICOM object; replay the study.")
+    take_decided_patient(context, work.revision_id, [image.dataset])
     return ImageResult(
         prediction=load_prediction(row, context.settings.data_dir),
         source=image.dataset,
@@ -169,6 +171,7 @@ def _image_result(context: StageContext, work: Work, row: PredictionRow) -> Imag
 def _volume_result(context: StageContext, work: Work, row: PredictionRow) -> VolumeResult:
     prediction = load_prediction(row, context.settings.data_dir)
     volume = source_volume(context, work.revision_id, prediction.sop_instance_uids)
+    take_decided_patient(context, work.revision_id, volume.headers)
     return VolumeResult(prediction=prediction, sources=volume.headers, display=volume.display)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
         return []
     if not done and first_error is not None:
         raise first_error
-    unit = Work(Stage.ENCODE, work.revision_id, decision_id=work.decision_id)
+    unit = replace(work, stage=Stage.ENCODE)
     with transaction(context.database) as session:
         job_queued(session, unit, decision.model_id, context.clock())
     return [unit]

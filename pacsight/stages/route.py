@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import select
@@ -46,7 +46,7 @@ def route_revision(context: StageContext, work: Work) -> Sequence[Work]:
         following = []
         for decision in decisions:
             if decision.is_accepted:
-                unit = Work(Stage.PREDICT, work.revision_id, decision_id=decision.id)
+                unit = replace(work, stage=Stage.PREDICT, decision_id=decision.id)
                 job_queued(session, unit, decision.model_id, now)
                 following.append(unit)
     return following

@@ -150,7 +150,8 @@ def test_results_sent_to_pacsight_start_nothing(
     uid = str(dcmread(source).StudyInstanceUID)
     port = str(hospital.service.port)
     dcmtk("storescu", "-aec", "PACSIGHT", "127.0.0.1", port, source)
-    assert hospital.service.wait_until_settled(uid)["state"] == "done"
+    report = hospital.service.wait_until_settled(uid)
+    assert report["state"] == "done", report
     files = [str(dataset.filename) for dataset in hospital.results(uid).values()]
     dcmtk("dcmsend", "-aec", "PACSIGHT", "127.0.0.1", port, *files)
 

@@ -85,3 +85,52 @@ def test_error_that_is_not_retryable_ends_the_work_visibly(sqlite_url: str, tmp_
     log = tmp_path / "log"
     assert _run(sqlite_url, log, "always broken") == 0
     assert log.read_text().splitlines() == ["route:1"]
+
+
+QUEUE = """
+import sys, threading
+from pathlib import Path
+from pacsight.engine import DurableEngine
+from pacsight.waiting import wait_until
+from pacsight.work import Stage, Work
+
+url, log = sys.argv[1], Path(sys.argv[2])
+lock = threading.Lock()
+
+def perform(work):
+    with lock, log.open("a") as file:
+        file.write(work.key + "\\n")
+    if work.stage is Stage.ROUTE:
+        return [Work(Stage.PREDICT, work.revision_id, work.revision_id, is_stat=work.is_stat)]
+    return []
+
+def engine(*queues):
+    made = DurableEngine(
+        url, executor_id="one", perform=perform, concurrency=dict.fromkeys(queues, 1)
+    )
+    made.start()
+    return made
+
+# Routine work waits in both queues before the urgent comes; nobody serves them yet.
+first = engine("cpu")
+for number in range(1, 7):
+    first.submit(Work(Stage.DELIVER, number, number, "pacs", 1))
+    first.submit(Work(Stage.ROUTE, number))
+first.submit(Work(Stage.DELIVER, 7, 7, "pacs", 1, is_stat=True))
+first.submit(Work(Stage.ROUTE, 7, is_stat=True))
+wait_until(lambda: log.exists() and log.read_text().count("route") == 7, 60)
+first.stop()
+second = engine("predict", "deliver")
+wait_until(lambda: len(log.read_text().splitlines()) == 21, 60)
+second.stop()
+"""
+
+
+def test_urgent_work_overtakes_routine_work_that_waits(database_url: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", QUEUE, database_url, str(log)], check=True)
+    lines = log.read_text().splitlines()
+    assert len(lines) == len(set(lines)) == 21
+    for stage in ("predict", "deliver"):
+        order = [line for line in lines if line.startswith(stage)]
+        assert order[0] in (f"{stage}:7", f"{stage}:7:pacs:1"), order

@@ -44,6 +44,7 @@ def row(uid: str) -> ObjectRow:
         "offset": 7,
         "size": 1 << 40,
         "received_at": 1.5,
+        "priority": 0,
         "state": "received",
     }
 

@@ -26,6 +26,7 @@ from ledger.tables import (
     Decision,
     Event,
     Instance,
+    PatientClaim,
     ReceivedObject,
     ResultObjectRow,
     Revision,
@@ -129,9 +130,10 @@ def test_other_content_under_the_same_uid_is_a_new_version_and_opens_the_study(
     assert (first.version, first.is_current) == (1, False)
     assert (second.version, second.is_current, second.received_object_id) == (2, True, newer)
     assert received.all(Study)[0].open_since == 50.0
-    (event,) = received.all(Event)
+    event, corrected = received.all(Event)
     assert (event.action, event.subject) == ("instance.new_version", ds.SOPInstanceUID)
-    assert "Meier" not in str(event.detail)
+    assert corrected.action == "patient.corrected"
+    assert "Meier" not in str([event.detail, corrected.detail])
 
 
 def test_content_known_as_an_older_version_is_a_duplicate(on_sqlite: Received) -> None:
@@ -519,3 +521,60 @@ def test_several_indexers_at_once_index_each_object_once(received: Received) -> 
     assert [i.facts["instance_number"] for i in versions] == list(range(10))
     assert sum(i.is_current for i in versions) == 1
     assert len(received.all(Study)) == 1
+
+
+def ask_state(received: Received) -> tuple[str | None, list[tuple[int, bool | None]]]:
+    (study,) = received.all(Study)
+    claims = [(claim.number, claim.is_accepted) for claim in received.all(PatientClaim)]
+    return study.held_code, claims
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("PatientID", "4712"), ("PatientName", "Meier^Änne"), ("PatientBirthDate", "19500110")],
+)
+def test_study_of_two_patients_is_held(received: Received, keyword: str, value: str) -> None:
+    study = generate_uid()
+    received.add(radiograph(StudyInstanceUID=study))
+    received.add(radiograph(StudyInstanceUID=study, **{keyword: value}))
+    received.add(radiograph(StudyInstanceUID=study))
+    index(received)
+    assert ask_state(received) == ("PATIENT_CONFLICT", [(1, True), (2, None)])
+    assert [instance.patient_claim for instance in received.all(Instance)] == [1, 2, 1]
+    (happened,) = received.all(Event)
+    assert (happened.action, happened.subject) == ("study.held", study)
+    assert happened.detail == {"code": "PATIENT_CONFLICT", "differ": [keyword]}
+    held = received.all(Study)[0].held_reason or ""
+    assert keyword in held
+    assert value not in held
+
+
+def test_other_spelling_of_the_patient_holds_nothing(received: Received) -> None:
+    study = generate_uid()
+    received.add(radiograph(StudyInstanceUID=study))
+    received.add(
+        radiograph(StudyInstanceUID=study, PatientName="MULLER^ANNE^^^", PatientID="4711 ")
+    )
+    received.add(radiograph(StudyInstanceUID=study, PatientName="", PatientBirthDate=""))
+    index(received)
+    assert ask_state(received) == (None, [(1, True)])
+
+
+def test_patient_corrected_in_all_objects_counts(received: Received) -> None:
+    study = generate_uid()
+    objects = [radiograph(StudyInstanceUID=study) for _ in range(2)]
+    for ds in objects:
+        received.add(ds)
+    index(received)
+    for number, ds in enumerate(objects):
+        ds.PatientID = "4712"
+        received.add(ds)
+        index(received)
+        expected = ("PATIENT_CONFLICT", None) if number == 0 else (None, True)
+        assert ask_state(received) == (expected[0], [(1, True), (2, expected[1])])
+    assert received.all(Study)[0].patient_id == "4712"
+    assert [one.action for one in received.all(Event) if one.actor == "patient-guard"] == [
+        "study.held",
+        "patient.corrected",
+        "study.released",
+    ]

@@ -43,7 +43,7 @@ def test_response_to_a_broken_uid_leaves_it_out_and_cuts_the_comment() -> None:
 
 def test_request_is_read() -> None:
     request = StoreRequest.from_elements(3, parse_command_set(store_rq("1.2.345")))
-    assert request == StoreRequest(3, 5, CT_IMAGE_STORAGE, "1.2.345", True)
+    assert request == StoreRequest(3, 5, CT_IMAGE_STORAGE, "1.2.345", True, priority=0)
     assert StoreRequest.from_elements(3, parse_command_set(echo_rq())) is None
 
 

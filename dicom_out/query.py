@@ -1,0 +1,88 @@
+"""C-FIND SCU (PS3.4 Annex C, Study Root): what a peer holds of a study, and whose it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydicom import Dataset
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+
+from dicom_out.association import close_association, open_association
+from dicom_out.destination import Destination, Verdict
+from ledger.facts import read_number, read_text_value
+
+MODEL = StudyRootQueryRetrieveInformationModelFind
+PENDING = (0xFF00, 0xFF01)  # PS3.4 table C.4-1
+SUCCESS = 0x0000
+MAX_ANSWERS = 10_000
+"""A study has fewer series; a peer that ignores the keys must not fill the memory."""
+
+
+def find(
+    level: str, study_instance_uid: str, keywords: tuple[str, ...], peer: Destination, title: str
+) -> list[Dataset] | None:
+    """Return the matches at a level of one study, or None when the peer doesn't tell.
+
+    Whatever the peer or the network does raises no error.
+
+    Parameters
+    ----------
+    level
+        Query/Retrieve Level (0008,0052).
+    keywords
+        Attributes to return.
+    peer
+        Whom to ask, and how patiently.
+    title
+        How to introduce ourselves, unless the peer's settings say otherwise.
+    """
+    association = open_association([(MODEL, None)], peer, title)
+    if isinstance(association, Verdict):
+        return None
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    for keyword in keywords:
+        setattr(identifier, keyword, None)
+    identifier.StudyInstanceUID = study_instance_uid
+    try:
+        return _matches(association.send_c_find(identifier, MODEL), study_instance_uid)
+    except (RuntimeError, ValueError):  # aborted meanwhile; the model is not accepted
+        return None
+    finally:
+        close_association(association)
+
+
+def _matches(
+    answers: Iterator[tuple[Dataset, Dataset | None]], study_instance_uid: str
+) -> list[Dataset] | None:
+    found: list[Dataset] = []
+    for status, match in answers:
+        code = status.get("Status")
+        if code == SUCCESS:
+            return found
+        if code not in PENDING or match is None or len(found) >= MAX_ANSWERS:
+            return None
+        if read_text_value(match, "StudyInstanceUID") in ("", study_instance_uid):
+            found.append(match)
+    return None
+
+
+def series_of(
+    study_instance_uid: str, peer: Destination, title: str
+) -> list[tuple[str, str, int]] | None:
+    """Return Series Instance UID, Modality and number of instances of each series.
+
+    None when the peer doesn't tell, or leaves out the numbers, which are optional
+    (PS3.4 section C.3.4).
+    """
+    keywords = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
+    matches = find("SERIES", study_instance_uid, keywords, peer, title)
+    series = [
+        (
+            read_text_value(one, "SeriesInstanceUID"),
+            read_text_value(one, "Modality"),
+            read_number(one, "NumberOfSeriesRelatedInstances"),
+        )
+        for one in matches or ()
+    ]
+    return series if series and all(uid and count for uid, _, count in series) else None

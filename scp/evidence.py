@@ -1,0 +1,321 @@
+"""Gathering what is known of open studies, from the ledger and from what sources answered."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.orm import Session
+
+from ledger.domain import InstanceFacts, ObjectState
+from ledger.tables import (
+    Announcement,
+    Association,
+    Decision,
+    Instance,
+    ReceivedObject,
+    ResultObjectRow,
+    Revision,
+    Series,
+    Study,
+)
+from scp.completeness import StudyEvidence, Tally
+from scp.stacks import examine
+from scp.urgency import Request
+
+IN_PROGRESS = "IN PROGRESS"
+"""Performed Procedure Step Status, PS3.3 section C.4.14"""
+BURST_S = 0.5
+"""While instances come as fast as this over an open association, nothing is counted."""
+NO_IMAGES = frozenset({"SR", "PR", "KO", "SEG", "DOC", "REG", "RWV", "FID", "AU", "OT"})
+"""Modalities of series that a source may hold and not send: nobody waits for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSeries:
+    """A series as a source describes it."""
+
+    series_instance_uid: str
+    modality: str
+    instances: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAnswer:
+    """What a source holds of a study."""
+
+    series: tuple[SourceSeries, ...]
+    is_final: bool
+    """it had all of the study before it began to send"""
+
+
+class SourceBoard(Protocol):
+    """Where answers of sources are found; never waits for one."""
+
+    def look(
+        self, study_instance_uid: str, calling_ae_titles: Collection[str], held: int
+    ) -> SourceAnswer | None:
+        """Return the latest answer about a study, if there is one, and ask again if need be.
+
+        Parameters
+        ----------
+        calling_ae_titles
+            Who sent it.
+        held
+            How many instances are here; when it changes, the answer is asked for anew.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a study holds, summed up from its headers."""
+
+    uids: frozenset[str] = frozenset()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """instances by series"""
+    has_stack: bool = False
+    missing: tuple[str, ...] = ()
+    stated: Tally | None = None
+    request: Request = field(default_factory=Request)
+
+
+class EvidenceReader:
+    """Reads evidence; remembers what the headers of a study said until another instance comes.
+
+    Parameters
+    ----------
+    sources
+        Answers of sources; without, no source is asked.
+    """
+
+    def __init__(self, sources: SourceBoard | None = None) -> None:
+        self._sources = sources
+        self._contents: dict[int, tuple[tuple[int, int], _Content]] = {}
+
+    def load(
+        self, session: Session, which: ColumnElement[bool], now: float
+    ) -> dict[int, StudyEvidence]:
+        """Return the evidence of the chosen studies by their ids."""
+        read_until = session.scalar(
+            select(ReceivedObject.received_at)
+            .where(ReceivedObject.state == ObjectState.RECEIVED)
+            .order_by(ReceivedObject.id)
+            .limit(1)
+        )
+        counts = (
+            select(
+                Study.id,
+                Study.study_instance_uid,
+                Study.open_since,
+                Study.last_received_at,
+                func.count(Instance.id),
+                func.count(func.distinct(Instance.series_id)),
+            )
+            .outerjoin(Series, Series.study_id == Study.id)
+            .outerjoin(Instance, and_(Instance.series_id == Series.id, is_new()))
+            .where(which)
+            .group_by(Study.id, Study.study_instance_uid, Study.open_since, Study.last_received_at)
+        )
+        closing = _load_associations(session, which)
+        evidence = {}
+        for study_id, uid, open_since, last_at, instances, series in session.execute(counts).all():
+            closed = closing.get(study_id, _Closing())
+            is_burst = bool(closed.open) and now - last_at < BURST_S
+            more = {} if is_burst else self._witnesses(session, study_id, uid, closed.senders)
+            evidence[study_id] = StudyEvidence(
+                open_since=open_since or 0.0,
+                last_received_at=last_at,
+                instances=instances,
+                series=series,
+                open_associations=closed.open,
+                last_closed_at=closed.last_at,
+                last_outcome=closed.last_outcome,
+                read_until=read_until,
+                **more,
+            )
+        return evidence
+
+    def request(self, session: Session, study_id: int) -> Request:
+        """Return how urgent a study is, as far as its objects tell."""
+        return self._content(session, study_id).request
+
+    def forget(self, study_id: int) -> None:
+        """Drop what is remembered of a study that is closed."""
+        self._contents.pop(study_id, None)
+
+    def _witnesses(
+        self, session: Session, study_id: int, uid: str, senders: Collection[str]
+    ) -> dict[str, Any]:
+        content = self._content(session, study_id)
+        in_progress, announced = _announced(session, uid, content.uids)
+        return {
+            "has_stack": content.has_stack,
+            "missing": content.missing,
+            "stated": content.stated,
+            "steps_in_progress": in_progress,
+            "announced": announced,
+            "source": self._source(session, study_id, uid, content, senders),
+        }
+
+    def _source(
+        self,
+        session: Session,
+        study_id: int,
+        uid: str,
+        content: _Content,
+        senders: Collection[str],
+    ) -> Tally | None:
+        if self._sources is None:
+            return None
+        answer = self._sources.look(uid, senders, len(content.uids))
+        if answer is None:
+            return None
+        own = set(
+            session.scalars(
+                select(ResultObjectRow.series_instance_uid)
+                .join(Decision, ResultObjectRow.decision_id == Decision.id)
+                .join(Revision, Decision.revision_id == Revision.id)
+                .where(Revision.study_id == study_id)
+            )
+        )
+        return compare_source(answer, content.counts, own)
+
+    def _content(self, session: Session, study_id: int) -> _Content:
+        is_held = and_(Series.study_id == study_id, Instance.is_current)
+        count, newest = session.execute(
+            select(func.count(Instance.id), func.max(Instance.id)).join(Series).where(is_held)
+        ).one()
+        signature = (count, newest or 0)
+        known = self._contents.get(study_id)
+        if known is None or known[0] != signature:
+            rows = session.execute(
+                select(Instance.facts, ReceivedObject.priority, Association.calling_ae_title)
+                .join(Series, Series.id == Instance.series_id)
+                .join(ReceivedObject, ReceivedObject.id == Instance.received_object_id)
+                .join(Association, Association.id == ReceivedObject.association_id)
+                .where(is_held)
+            ).all()
+            description = session.scalar(
+                select(Study.study_description).where(Study.id == study_id)
+            )
+            known = (signature, _sum_up(rows, description or ""))
+            self._contents[study_id] = known
+        return known[1]
+
+
+def is_new() -> ColumnElement[bool]:
+    """Choose current instances that no revision holds."""
+    return and_(Instance.revision_id.is_(None), Instance.is_current)
+
+
+def compare_source(
+    answer: SourceAnswer, held: Mapping[str, int], own_series: Collection[str]
+) -> Tally:
+    """Return what a source holds that isn't here, series by series.
+
+    Left out are our own results and series without images that are not here: sources often keep
+    those to themselves.
+    """
+    wanted = [
+        one
+        for one in answer.series
+        if one.series_instance_uid not in own_series
+        and (one.modality not in NO_IMAGES or one.series_instance_uid in held)
+    ]
+    missing = sum(max(0, one.instances - held.get(one.series_instance_uid, 0)) for one in wanted)
+    return Tally(sum(one.instances for one in wanted), missing, answer.is_final)
+
+
+def _sum_up(
+    rows: Iterable[tuple[dict[str, object], int | None, str]], description: str
+) -> _Content:
+    found = [(InstanceFacts.from_json(facts), priority, title) for facts, priority, title in rows]
+    by_series: dict[str, list[InstanceFacts]] = defaultdict(list)
+    for facts, _, _ in found:
+        by_series[facts.series_instance_uid].append(facts)
+    states = [examine(instances) for instances in by_series.values()]
+    everything = [facts for facts, _, _ in found]
+    return _Content(
+        uids=frozenset(one.sop_instance_uid for one in everything),
+        counts={uid: len(instances) for uid, instances in by_series.items()},
+        has_stack=any(state.is_stack for state in states),
+        missing=tuple(text for state in states for text in state.missing),
+        stated=state_counts(everything, len(by_series)),
+        request=Request(
+            store_priorities={priority for _, priority, _ in found},
+            requested_procedure_priorities={one.requested_procedure_priority for one in everything},
+            calling_ae_titles={title for _, _, title in found},
+            modalities={one.modality for one in everything},
+            body_parts_examined={one.body_part_examined for one in everything},
+            study_description=description,
+        ),
+    )
+
+
+def state_counts(instances: Collection[InstanceFacts], series: int) -> Tally | None:
+    """Return what the objects say about the size of their study.
+
+    (0020,1208) and (0020,1206) prove something only where all objects that have them agree: one
+    that is written while a study grows counts what was there then.
+    """
+    totals = {one.number_of_study_related_instances for one in instances} - {0}
+    of_series = {one.number_of_study_related_series for one in instances} - {0}
+    if not totals and not of_series:
+        return None
+    expected = max(totals, default=0)
+    missing = max(0, expected - len(instances), max(of_series, default=0) - series)
+    return Tally(max(expected, len(instances)), missing, is_final=len(totals) == 1)
+
+
+def _announced(session: Session, uid: str, held: Collection[str]) -> tuple[int, Tally | None]:
+    """Return how many steps go on, and what the others and the notifications list."""
+    said = session.execute(
+        select(Announcement.status, Announcement.sop_instance_uids).where(
+            Announcement.study_instance_uid == uid
+        )
+    ).all()
+    in_progress = sum(status == IN_PROGRESS for status, _ in said)
+    listed = {one for status, uids in said if status != IN_PROGRESS for one in uids}
+    if not listed:
+        return in_progress, None
+    return in_progress, Tally(len(listed), len(listed.difference(held)))
+
+
+@dataclass(slots=True)
+class _Closing:
+    """The associations that brought what is new."""
+
+    open: int = 0
+    last_at: float | None = None
+    last_outcome: str | None = None
+    senders: set[str] = field(default_factory=set)
+
+
+def _load_associations(session: Session, which: ColumnElement[bool]) -> dict[int, _Closing]:
+    """Return how many associations are open, and when and how the last other one closed."""
+    rows = session.execute(
+        select(
+            Study.id,
+            Association.id,
+            Association.closed_at,
+            Association.outcome,
+            Association.calling_ae_title,
+        )
+        .join(Series, Series.study_id == Study.id)
+        .join(Instance, Instance.series_id == Series.id)
+        .join(ReceivedObject, ReceivedObject.id == Instance.received_object_id)
+        .join(Association, Association.id == ReceivedObject.association_id)
+        .where(which, is_new())
+        .distinct()
+        .order_by(Association.closed_at.nulls_first())
+    )
+    closing: dict[int, _Closing] = defaultdict(_Closing)
+    for study_id, _, closed_at, outcome, sender in rows:
+        one = closing[study_id]
+        one.open += closed_at is None
+        one.last_at, one.last_outcome = closed_at, outcome
+        one.senders.add(sender)
+    return closing

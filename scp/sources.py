@@ -1,0 +1,93 @@
+"""Asking sources what they hold, off the hot path: an answer is there when it is there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from scp.config import Source
+from scp.evidence import SourceAnswer, SourceSeries
+
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 10.0
+"""after this long, and when another number of instances is here than at the last question"""
+LEAST_PAUSE_S = 0.5
+"""between two questions about a study"""
+THREADS = 2
+REMEMBERED = 1000
+"""studies"""
+
+Ask: TypeAlias = Callable[[Source, str], tuple[SourceSeries, ...] | None]
+"""asks a source for the series of a study; None when it doesn't tell. Never raises."""
+
+
+@dataclass(slots=True)
+class _Known:
+    held: int = -1
+    asked_at: float = float("-inf")
+    is_asking: bool = False
+    answer: SourceAnswer | None = None
+
+
+class Sources:
+    """Keeps answers, and has a few threads that fetch them.
+
+    Parameters
+    ----------
+    sources
+        Of the settings.
+    ask
+        Speaks to a source, within a bounded time.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], ask: Ask, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._sources = {source.ae_title: source for source in sources}
+        self._ask = ask
+        self._clock = clock
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="source")
+
+    def look(
+        self, study_instance_uid: str, calling_ae_titles: Collection[str], held: int
+    ) -> SourceAnswer | None:
+        """See :class:`scp.evidence.SourceBoard`; of several senders none knows the whole study."""
+        if len(calling_ae_titles) != 1:
+            return None
+        source = self._sources.get(next(iter(calling_ae_titles)))
+        if source is None:
+            return None
+        with self._lock:
+            known = self._known.setdefault(study_instance_uid, _Known())
+            self._known.move_to_end(study_instance_uid)
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+            age = self._clock() - known.asked_at
+            is_due = age >= ASK_AGAIN_S or (known.held != held and age >= LEAST_PAUSE_S)
+            if is_due and not known.is_asking:
+                known.is_asking, known.held = True, held
+                self._threads.submit(self._fetch, source, study_instance_uid, known)
+            return known.answer
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _fetch(self, source: Source, uid: str, known: _Known) -> None:
+        series: tuple[SourceSeries, ...] | None = None
+        try:
+            series = self._ask(source, uid)
+        finally:
+            with self._lock:
+                known.is_asking, known.asked_at = False, self._clock()
+                known.answer = SourceAnswer(series, source.sends_whole_studies) if series else None
+        logger.info("source %s %s", source.ae_title, "answered" if series else "does not tell")
