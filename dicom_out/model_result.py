@@ -43,12 +43,12 @@ class VolumeResult:
     prediction
         Segments; their masks lie on the grid of the series.
     sources
-        Headers of the slices, in the order of the masks' first axis; or the one header of an
-        enhanced multi-frame image.
+        The header of each slice, in the order of the masks' first axis. Slices that are frames of
+        one object share its header.
     display
         uint8 [slices, rows, columns], as a viewer shows the slices.
     frames
-        Of a multi-frame image: the number (from 1) of the frame that each slice is. Else empty.
+        Of slices that are frames of one object their numbers, from 1; else none.
     """
 
     prediction: Prediction
@@ -58,9 +58,12 @@ class VolumeResult:
 
     def place_of(self, index: int) -> tuple[Dataset, int | None]:
         """Return the header of a slice, and its frame number in it if it has frames."""
-        if self.frames:
-            return self.sources[0], self.frames[index]
-        return self.sources[index], None
+        return self.sources[index], self.frames[index] if self.frames else None
+
+    @property
+    def objects(self) -> tuple[Dataset, ...]:
+        """The header of each SOP Instance, once."""
+        return tuple({id(source): source for source in self.sources}.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,10 +142,10 @@ def encode_volume(
         An object failed its check; nothing is returned, so nothing wrong can be sent.
     """
     _refuse_other_grid(result)
-    identity, model, character_set = _common(result.sources, model, profile)
+    identity, model, character_set = _common(result.objects, model, profile)
     result = replace(result, prediction=fit_prediction(result.prediction, character_set))
     draft = _Draft(
-        sources=result.sources,
+        sources=result.objects,
         rows=[("", said) for said in statements(result)],
         groups=lambda segmentation: list(volume_groups(result, segmentation, model)),
         captures=captures_of_volume(result, model),
@@ -265,7 +265,7 @@ def _assemble(
 
 def _refuse_other_grid(result: VolumeResult) -> None:
     uids = tuple(str(source.SOPInstanceUID) for source in result.sources)
-    if len(result.frames or result.sources) != len(result.display):
+    if {len(result.sources), len(result.frames or uids)} != {len(result.display)}:
         raise ResultInputError("A series has another number of slices than its sources.")
     if result.prediction.sop_instance_uids != uids:
         raise ResultInputError("A prediction is about other slices than its sources.")
@@ -296,5 +296,5 @@ def _refuse_mixed(results: Sequence[ImageResult]) -> None:
 
 def _refuse_other_patients(sources: Sequence[Dataset], identity: Dataset) -> None:
     for source in sources[1:]:
-        if first_difference(identity, read_identity(source), ("PatientID", "PatientName")):
+        if first_difference(identity, source, ("PatientID", "PatientName")):
             raise ResultInputError("The images of the study name several patients; see its source.")

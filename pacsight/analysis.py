@@ -147,7 +147,7 @@ def _analyze_series(
         masks.append(folder / f"mask-{len(masks) + 1}-{_file_name(segment.label)}.nii.gz")
         write_nifti(masks[-1], segment.mask, volume.affine)
     objects = encode_volume(
-        VolumeResult(prediction, volume.headers, volume.display),
+        VolumeResult(prediction, volume.headers, volume.display, volume.frame_numbers),
         model=describe_model(package),
         seed=f"{volume.headers[0].StudyInstanceUID}/{package.identity.digest}",
         now=now,

@@ -19,6 +19,7 @@ from pacsight.commands import (
     doctor,
     models,
     route,
+    selftest,
     send,
     serve,
     studies,
@@ -86,6 +87,7 @@ app.command()(analyze.analyze)
 app.command()(route.route)
 app.command()(send.send)
 app.command()(doctor.doctor)
+app.command()(selftest.selftest)
 app.command()(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(studies.app, name="studies")

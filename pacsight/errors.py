@@ -39,6 +39,12 @@ class NotFoundError(OperationError):
     code = "NOT_FOUND"
 
 
+class SelfTestError(OperationError):
+    """A destination did not take everything that it is meant to get."""
+
+    code = "SELFTEST_REFUSED"
+
+
 class StageError(OperationError):
     """A stage can't go on: what it needs is missing from the ledger or the disk."""
 

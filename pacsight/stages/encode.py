@@ -172,7 +172,7 @@ def _volume_result(context: StageContext, work: Work, row: PredictionRow) -> Vol
     prediction = load_prediction(row, context.settings.data_dir)
     volume = source_volume(context, work.revision_id, prediction.sop_instance_uids)
     take_decided_patient(context, work.revision_id, volume.headers)
-    return VolumeResult(prediction=prediction, sources=volume.headers, display=volume.display)
+    return VolumeResult(prediction, volume.headers, volume.display, volume.frame_numbers)
 
 
 def _path(decision_id: int, item: ResultObject) -> str:

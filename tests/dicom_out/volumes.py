@@ -130,7 +130,7 @@ def every_geometry() -> dict[str, VolumeResult]:
         "mr-oblique": volume_result(mr, masks_of(9, ROWS, COLUMNS)),
         "mr-reversed": volume_result(mr[::-1], masks_of(9, ROWS, COLUMNS)),
         "one-slice": volume_result(one, masks_of(1, ROWS, COLUMNS)),
-        "enhanced-mr": volume_result([enhanced], masks_of(9, ROWS, COLUMNS), frames),
+        "enhanced-mr": volume_result([enhanced] * len(frames), masks_of(9, ROWS, COLUMNS), frames),
     }
 
 
