@@ -11,7 +11,7 @@ ROUNDS ?= 10
 PACKAGES := pacsight viewer_api scp inference dicom_out ledger training
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers demo test check format bench soak clean
+.PHONY: help setup peers demo test check format bench viewers soak clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
@@ -52,7 +52,11 @@ bench: setup peers ## the measurements of benchmarks/, some minutes
 	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.intake
 	@$(BIN)/python -m benchmarks.prediction
+	@$(BIN)/python -m benchmarks.encode
 	@$(BIN)/python -m benchmarks.loop
+
+viewers: setup peers ## the results in a real OHIF, fetched with npm; pictures in build/viewers
+	@$(BIN)/python -m tests.viewers
 
 soak: setup peers ## the reliability tests ROUNDS times (10)
 	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \

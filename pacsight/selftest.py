@@ -32,6 +32,8 @@ from pacsight.samples import SamplePatient, ct_series
 from pacsight.settings import Settings
 
 SLICES, SIDE = 12, 256
+FIRST, LAST = 3, 9
+"""The slices with regions, from 1: a viewer that moves them along the stack is found out."""
 PATIENT = SamplePatient("Selftest^Pacsight", "PACSIGHT-SELFTEST")
 MODEL = ModelDescription(
     identity=ModelIdentity("selftest", __version__, "0" * 64, "Self-test of a destination"),
@@ -46,8 +48,8 @@ EXPECTED = {
     SOURCE: f"Series 'Axial 5 mm': {SLICES} CT slices of a drawn chest.",
     "sr": "Report with 'Right lung' and 'Left lung', slices and ml each, 'not reviewed'. A viewer "
     "that draws regions: an outline of each lung on the slice where it is largest.",
-    "seg": "Two coloured regions that fill the lungs on every slice that shows them, none beside "
-    "them: 'Right lung' orange and on the left of the picture, 'Left lung' blue and on its right.",
+    "seg": f"On slices {FIRST} to {LAST} and no others: two coloured regions that fill the lungs, "
+    "'Right lung' orange and on the left of the picture, 'Left lung' blue and on its right.",
     "sc": "Colour picture of slices with both lungs coloured, names and 'AI result - not "
     "reviewed' on a band that covers no anatomy.",
     "pdf": "The report on paper: patient, findings, pictures, limits.",
@@ -103,6 +105,7 @@ def run_selftest(settings: Settings, destination: Destination, now: datetime) ->
     )
     for ds in slices:
         ds.StudyDescription = "Pacsight self-test"
+        ds.StudyDate, ds.StudyTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     alone = settings.model_copy(update={"destinations": (destination,)})
     objects = address(alone, _bundle_of(slices, now))
     with tempfile.TemporaryDirectory() as name:
@@ -135,6 +138,7 @@ def _lungs(slices: Sequence[FileDataset]) -> VolumeResult:
     """Return the two lungs of the drawing as what a model would say."""
     values = np.stack([ds.pixel_array.astype(np.int16) - 1024 for ds in slices])
     inside = np.stack([_enclosed(plane < AIR_HU) for plane in values])
+    inside[: FIRST - 1] = inside[LAST:] = False
     halves = np.zeros((2, *inside.shape), bool)
     halves[0, ..., : SIDE // 2] = inside[..., : SIDE // 2]  # the patient's right is on the left
     halves[1, ..., SIDE // 2 :] = inside[..., SIDE // 2 :]

@@ -1,6 +1,6 @@
 """``make viewers``: the self-test study in a real OHIF on a real Orthanc, and what it shows.
 
-Pictures go to ``build/viewers/pictures``. Exit status 1 if something is not shown.
+Pictures go to ``build/viewers/<profile>``. Exit status 1 if something is not shown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dicom_out.destination import Destination
-from pacsight.selftest import run_selftest
+from dicom_out.profile import PROFILES, Profile
+from pacsight.selftest import FIRST, LAST, run_selftest
 from pacsight.settings import Settings
 from tests.peers.orthanc import Orthanc
 from tests.viewers.look import Seen, browser, look
@@ -24,53 +25,60 @@ LUNGS = ["Right lung", "Left lung"]
 LEAST_COLOURED = 2000
 
 
+PACKED = Profile(name="label-map", seg="labelmap", transfer_syntax="rle")
+LOOKS = {PROFILES["ohif"]: ("CT", "SR", "SEG", "OT"), PACKED: ("SEG",)}
+"""Profiles, and of which objects of their bundle pictures are taken."""
+
+
 def main() -> int:
     """Run the test set-up and judge what was seen."""
     dist = fetch(BUILD)
-    with (
-        orthanc_with_study() as (pacs, study_uid),
-        serving(dist, pacs.url) as base,
-        browser() as page,
-    ):
-        seen = look(page, base, study_uid, BUILD / "pictures")
     print(f"OHIF {VERSION} on Orthanc")
     faults = 0
-    for one in seen:
-        fault = fault_of(one)
-        faults += fault is not None
-        print(f"{one.modality:4} {one.description:55} {fault or 'shown'}  {one.picture}")
-    missing = expected_modalities() - {one.modality for one in seen}
-    print(f"missing: {', '.join(sorted(missing)) or 'nothing'}")
-    return int(bool(faults or missing))
-
-
-def expected_modalities() -> set[str]:
-    """Return what the profile for OHIF sends, with the source."""
-    return {"CT", "SR", "SEG", "OT"}
+    with orthanc() as pacs, serving(dist, pacs.url) as base, browser() as page:
+        for profile, modalities in LOOKS.items():
+            study_uid = send_study(pacs, profile)
+            seen = look(page, base, study_uid, BUILD / profile.name, modalities)
+            for one in seen:
+                fault = fault_of(one)
+                faults += fault is not None
+                print(f"{profile.name:10} {one.modality:4} {fault or 'shown':20} {one.picture}")
+            missing = set(modalities) - {one.modality for one in seen}
+            faults += len(missing)
+            print(f"{profile.name:10} missing: {', '.join(sorted(missing)) or 'nothing'}")
+    return int(bool(faults))
 
 
 @contextmanager
-def orthanc_with_study() -> Iterator[tuple[Orthanc, str]]:
-    """An Orthanc that has got the self-test of the profile ``ohif``."""
+def orthanc() -> Iterator[Orthanc]:
+    """A private Orthanc."""
     with tempfile.TemporaryDirectory() as folder:
         pacs = Orthanc(Path(folder) / "orthanc", {})
         pacs.start()
         try:
-            destination = Destination(
-                name="ohif",
-                ae_title=pacs.ae_title,
-                host="127.0.0.1",
-                port=pacs.dicom_port,
-                profile="ohif",
-            )
-            shown = run_selftest(Settings(), destination, datetime.now(UTC))
-            refused = [row.answer for row in shown if not row.is_delivered]
-            if refused:
-                raise SystemExit(refused[0])
-            (study,) = pacs.http.get("/studies?expand").json()
-            yield pacs, study["MainDicomTags"]["StudyInstanceUID"]
+            yield pacs
         finally:
             pacs.close()
+
+
+def send_study(pacs: Orthanc, profile: Profile) -> str:
+    """Send the self-test of a profile; return its Study Instance UID."""
+    before = set(pacs.http.get("/studies").json())
+    settings = Settings(profiles=() if profile.name in PROFILES else (profile,))
+    destination = Destination(
+        name="viewer",
+        ae_title=pacs.ae_title,
+        host="127.0.0.1",
+        port=pacs.dicom_port,
+        profile=profile.name,
+    )
+    shown = run_selftest(settings, destination, datetime.now(UTC))
+    refused = [row.answer for row in shown if not row.is_delivered]
+    if refused:
+        raise SystemExit(refused[0])
+    (new,) = set(pacs.http.get("/studies").json()) - before
+    uid: str = pacs.http.get(f"/studies/{new}").json()["MainDicomTags"]["StudyInstanceUID"]
+    return uid
 
 
 def fault_of(one: Seen) -> str | None:
@@ -81,17 +89,20 @@ def fault_of(one: Seen) -> str | None:
         return _segments_fault(one)
     if one.modality == "SR":
         return _regions_fault(one.state["regions"])
-    if one.modality == "OT" and one.coloured < LEAST_COLOURED:
+    if one.modality == "OT" and one.coloured[1] < LEAST_COLOURED:
         return "not in colour"
-    if one.complaints:
-        return one.complaints[0]
-    return None
+    return one.complaints[0] if one.complaints else None
 
 
 def _segments_fault(one: Seen) -> str | None:
-    if one.state["segments"] != LUNGS:
+    """Ask for both names, and for colour on the slices that have regions and on no other."""
+    labels = [label for label in one.state["segments"] if label != "Background"]
+    if labels != LUNGS:
         return f"segments {one.state['segments']}"
-    return None if one.coloured > LEAST_COLOURED else "no coloured overlay"
+    plain = min(one.coloured.values())
+    drawn = [number for number, pixels in sorted(one.coloured.items()) if pixels - plain > 500]
+    wanted = list(range(FIRST, LAST + 1))
+    return None if drawn == wanted else f"regions on slices {drawn}, not {wanted}"
 
 
 def _regions_fault(regions: Sequence[dict[str, object]]) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from pacsight.selftest import FIRST, LAST, SLICES
 from tests.peers.process import program
 
 SETTLE_MS = 4000
@@ -46,8 +48,8 @@ class Seen:
     modality: str
     description: str
     picture: Path
-    coloured: int
-    """pixels of the viewport that are not grey"""
+    coloured: dict[int, int]
+    """pixels of the viewport that are not grey, by slice: of a SEG on all, else on the first"""
     state: dict[str, Any]
     complaints: list[str] = field(default_factory=list)
 
@@ -63,8 +65,13 @@ def browser() -> Iterator[Page]:
             chromium.close()
 
 
-def look(page: Page, base: str, study_uid: str, folder: Path) -> list[Seen]:
-    """Open every series of a study, each on a fresh page: one must not spoil the next."""
+def look(
+    page: Page, base: str, study_uid: str, folder: Path, modalities: Sequence[str] = ()
+) -> list[Seen]:
+    """Open the series of a study, each on a fresh page: one must not spoil the next.
+
+    Only those of some modalities, if any are named.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     _open(page, base, study_uid)
     page.screenshot(path=folder / "00-open.png")
@@ -72,6 +79,7 @@ def look(page: Page, base: str, study_uid: str, folder: Path) -> list[Seen]:
     return [
         _look_at(page, base, study_uid, folder / f"{number:02}-{one['modality']}.png", one)
         for number, one in enumerate(sets, 1)
+        if not modalities or one["modality"] in modalities
     ]
 
 
@@ -98,8 +106,6 @@ def _look_at(page: Page, base: str, study_uid: str, picture: Path, one: dict[str
     thumbnail.scroll_into_view_if_needed()
     thumbnail.dblclick()
     page.wait_for_timeout(SETTLE_MS)
-    if one["modality"] in ("SEG", "SR"):
-        page.screenshot(path=picture.with_stem(f"{picture.stem}-preview"))
     prompt = page.locator(_PROMPT)
     if one["modality"] == "SEG" and prompt.count():
         prompt.first.click()
@@ -109,19 +115,40 @@ def _look_at(page: Page, base: str, study_uid: str, picture: Path, one: dict[str
         if panel.count():
             panel.click()
             page.wait_for_timeout(1000)
-    page.screenshot(path=picture)
+    coloured = _all_slices(page, picture) if one["modality"] == "SEG" else {}
+    if not coloured:
+        page.screenshot(path=picture)
+        coloured = {1: _coloured_pixels(page)}
     page.remove_listener("pageerror", complain)
-    grid = page.locator('[data-cy="viewport-grid"]').screenshot()
     return Seen(
         one["modality"],
         one["description"] or "",
         picture,
-        _coloured(grid),
+        coloured,
         {**page.evaluate(_STATE, uid), "unsupported": one["unsupported"]},
         complaints,
     )
 
 
-def _coloured(png: bytes) -> int:
+def _all_slices(page: Page, picture: Path) -> dict[int, int]:
+    """Turn the wheel down and up until every slice was seen; take a picture of the middle one."""
+    grid = page.locator('[data-cy="viewport-grid"]')
+    found: dict[int, int] = {}
+    for turn in [100] * 2 * SLICES + [-100] * 2 * SLICES:
+        number = int(re.findall(r"\((\d+)/\d+\)", grid.inner_text())[0])
+        if number not in found:
+            found[number] = _coloured_pixels(page)
+            if number == (FIRST + LAST) // 2:
+                page.screenshot(path=picture)
+        if len(found) == SLICES:
+            break
+        grid.hover()
+        page.mouse.wheel(0, turn)
+        page.wait_for_timeout(600)
+    return found
+
+
+def _coloured_pixels(page: Page) -> int:
+    png = page.locator('[data-cy="viewport-grid"]').screenshot()
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
     return int(((pixels.max(axis=2) - pixels.min(axis=2)) > 40).sum())
