@@ -46,7 +46,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A report and its capture as files."""
     folder = tmp_path_factory.mktemp("results")
     paths = []
-    for item in encode(source()):
+    for item in encode(source())[:2]:
         paths.append(folder / f"{item.sop_instance_uid}.dcm")
         paths[-1].write_bytes(item.data)
     return paths
@@ -439,5 +439,5 @@ def test_htj2k_reads_back_the_same_colours(compressed: dict[str, tuple[Path, Pat
 
 
 def test_objects_without_bytes_of_pixels_have_no_compressed_form() -> None:
-    report, _ = encode(source())
+    report, *_ = encode(source())
     assert encode_as(report, RLELossless) is None
