@@ -43,8 +43,9 @@ from sqlalchemy import select
 
 from ledger.database import migrate, open_database, reading
 from ledger.tables import ReceivedObject
+from pacsight.receiver import run_receiver
+from pacsight.settings import Settings
 from scp.config import ListenerConfig
-from scp.listener import Listener
 from scp.spool import open_object
 
 ASSOCIATIONS = (1, 4, 16)
@@ -232,12 +233,10 @@ RECEIVERS: tuple[type[Receiver], ...] = (Pacsight, Storescp, Orthanc)
 
 def listen(folder: Path, port: int) -> None:
     """Be Pacsight's receiver until SIGTERM."""
-    engine = open_database(f"sqlite:///{folder / 'ledger.sqlite'}")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     config = ListenerConfig(ae_title=AE_TITLE, host="127.0.0.1", port=port)
-    with Listener(config, folder / "spool", engine, "benchmark"):
-        stop.wait()
+    run_receiver(Settings(data_dir=folder, scp=config), stop)
 
 
 # -- measuring

@@ -217,14 +217,26 @@ def _collect(
         by_study.setdefault(dataset.StudyInstanceUID, []).append((data, dataset))
     outcomes = []
     for number, report in enumerate(reports, start=1):
-        results, pictures = [], []
+        results: list[Path] = []
+        pictures = []
+        models = _models_by_result(report)
         for data, dataset in by_study.get(report["study_instance_uid"], []):
-            name = f"study-{number}-{dataset.Modality.lower()}-{dataset.InstanceNumber}"
+            name = f"study-{number}-{models[dataset.SOPInstanceUID]}-{dataset.Modality.lower()}"
+            name += f"-{len(results) + 1:02d}"
             results.append(_write(folder / "results" / f"{name}.dcm", data))
             if "PixelData" in dataset:
                 pictures.append(_write_picture(folder / "pictures" / f"{name}.png", dataset))
         outcomes.append(StudyOutcome(report, tuple(results), tuple(pictures)))
     return outcomes
+
+
+def _models_by_result(report: dict[str, Any]) -> dict[str, str]:
+    return {
+        result["sop_instance_uid"]: decision["model"]
+        for revision in report["revisions"]
+        for decision in revision["decisions"]
+        for result in decision["results"]
+    }
 
 
 def _write(path: Path, data: bytes) -> Path:

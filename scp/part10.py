@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 from ledger.product import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -17,18 +18,31 @@ def encode_file_meta(
 
     Written by hand, not by pydicom: this runs once per received object, before its first byte.
     """
-    elements = b"".join(
+    elements = (
+        _before_instance(sop_class_uid)
+        + _element(0x0003, b"UI", sop_instance_uid.encode("ascii"))
+        + _after_instance(transfer_syntax_uid, source_ae_title)
+    )
+    return _PREAMBLE + _element(0x0000, b"UL", struct.pack("<I", len(elements))) + elements
+
+
+@lru_cache(maxsize=256)
+def _before_instance(sop_class_uid: str) -> bytes:
+    return _element(0x0001, b"OB", _FILE_META_VERSION) + _element(
+        0x0002, b"UI", sop_class_uid.encode("ascii")
+    )
+
+
+@lru_cache(maxsize=256)
+def _after_instance(transfer_syntax_uid: str, source_ae_title: str) -> bytes:
+    return b"".join(
         (
-            _element(0x0001, b"OB", _FILE_META_VERSION),
-            _element(0x0002, b"UI", sop_class_uid.encode("ascii")),
-            _element(0x0003, b"UI", sop_instance_uid.encode("ascii")),
             _element(0x0010, b"UI", transfer_syntax_uid.encode("ascii")),
             _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii")),
             _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii")),
             _element(0x0016, b"AE", source_ae_title.encode("ascii", "replace")),
         )
     )
-    return _PREAMBLE + _element(0x0000, b"UL", struct.pack("<I", len(elements))) + elements
 
 
 def _element(element: int, vr: bytes, value: bytes) -> bytes:

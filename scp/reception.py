@@ -88,15 +88,19 @@ class Reception:
             Of the source; call :meth:`drop` then. Trouble with the disk only refuses the object.
         """
         while length:
-            writer = self._writer
-            room = self._buffer[:length] if writer is None else writer.room(length)
+            room = self._room(length)
             source.recv_exact(room)
             length -= len(room)
-            if writer is not None:
-                try:
-                    writer.advance(len(room))
-                except SpoolError as error:
-                    self._refuse(error)
+            if self._writer is not None:
+                self._writer.advance(len(room))
+
+    def _room(self, wanted: int) -> memoryview:
+        if self._writer is not None:
+            try:
+                return self._writer.room(wanted)
+            except SpoolError as error:
+                self._refuse(error)
+        return self._buffer[:wanted]  # to be thrown away
 
     def finish(self) -> tuple[int, str]:
         """Make the object durable; return status and Error Comment for the response."""

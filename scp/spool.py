@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 LOGGER = logging.getLogger(__name__)
-BUFFER_BYTES = 1 << 17  # measured: larger writes are not faster
+BUFFER_BYTES = (1 << 18) + 1024  # two of the longest PDUs of dcmtk and a header
+RESERVE_CHECK_BYTES = 1 << 23  # written of one object between two looks at the free space
 SEGMENT_NAME = re.compile(r"[0-9a-f-]{1,120}\.seg")
 WRITE_FAILED = "The object can't be written to disk; send it again later."
 
@@ -142,7 +143,7 @@ class Spool:
 class ObjectWriter:
     """One object on its way into a segment: fill :meth:`room`, then :meth:`seal` or discard."""
 
-    __slots__ = ("_buffer", "_filled", "_segment", "_spool", "_written")
+    __slots__ = ("_buffer", "_filled", "_next_check", "_segment", "_spool", "_written")
 
     def __init__(self, spool: Spool, segment: _Segment, header: bytes, buffer: memoryview) -> None:
         self._spool = spool
@@ -151,27 +152,25 @@ class ObjectWriter:
         self._buffer[: len(header)] = header
         self._filled = len(header)
         self._written = 0
+        self._next_check = RESERVE_CHECK_BYTES
 
     def room(self, wanted: int) -> memoryview:
-        """Return at most `wanted` bytes of the buffer, at least one, for the next bytes."""
-        return self._buffer[self._filled : self._filled + wanted]
-
-    def advance(self, count: int) -> None:
-        """Take `count` bytes that were put into :meth:`room`.
+        """Return at most `wanted` bytes of the buffer, at least one, for the next bytes.
 
         Raises
         ------
         SpoolError
-            They can't be written; the object is discarded.
+            Room must be made and can't; the object is discarded.
         """
+        if wanted > len(self._buffer) - self._filled and (
+            wanted <= len(self._buffer) or self._filled == len(self._buffer)
+        ):
+            self._make_room()
+        return self._buffer[self._filled : self._filled + wanted]
+
+    def advance(self, count: int) -> None:
+        """Take `count` bytes that were put into :meth:`room`."""
         self._filled += count
-        if self._filled == len(self._buffer):
-            try:
-                self._spool.check_reserve()
-            except SpoolFullError:
-                self.discard()
-                raise
-            self._flush()
 
     def seal(self) -> SpooledObject:
         """Write the rest, sync, and return the slice, which is never written again.
@@ -206,6 +205,16 @@ class ObjectWriter:
         except OSError:  # not needed for correctness: the next object overwrites them
             LOGGER.warning("segment %s can't be cut back", segment.name)
         self._spool.give_back(segment)
+
+    def _make_room(self) -> None:
+        self._flush()
+        if self._written >= self._next_check:
+            self._next_check += RESERVE_CHECK_BYTES
+            try:
+                self._spool.check_reserve()
+            except SpoolFullError:
+                self.discard()
+                raise
 
     def _flush(self) -> None:
         segment = self._open_segment()

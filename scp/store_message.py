@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 # Elements of group 0000, PS3.7 section E.1
@@ -25,10 +26,13 @@ NO_DATA_SET = 0x0101
 SUCCESS = 0x0000
 
 _ELEMENT_HEADER = struct.Struct("<HHI")
+_PDU_HEADER = struct.Struct(">BBIIBB")  # PDU and its one PDV (PS3.8 sections 9.3.5, 9.3.5.1)
+_RESPONSE = struct.Struct("<" + 4 * "HHIH")  # the four US elements between the two UIDs
 # PS3.5 section 9.1 forbids leading zeros in components; senders that write them are tolerated.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
+@lru_cache(maxsize=1024)  # the same few, and each SOP Instance UID again in its response
 def is_uid(value: str) -> bool:
     """Whether `value` can name something: digits and dots, at most 64 (PS3.5 section 9.1)."""
     return len(value) <= 64 and _UID.fullmatch(value) is not None
@@ -104,24 +108,24 @@ class StoreRequest:
 
     def respond(self, status: int, comment: str = "") -> bytes:
         """Return the C-STORE-RSP (PS3.7 section 9.3.1.2) as one P-DATA-TF PDU (PS3.8 9.3.5)."""
-        command = b"".join(
-            (
-                _ui(AFFECTED_SOP_CLASS_UID, self.sop_class_uid),
-                _us(COMMAND_FIELD, C_STORE_RSP),
-                _us(MESSAGE_ID_BEING_RESPONDED_TO, self.message_id),
-                _us(COMMAND_DATA_SET_TYPE, NO_DATA_SET),
-                _us(STATUS, status),
-                _lo(ERROR_COMMENT, comment),
-                _ui(AFFECTED_SOP_INSTANCE_UID, self.sop_instance_uid),
-            )
+        # group, element, length 2, value; all in Implicit VR Little Endian (PS3.7 section 6.3.1)
+        middle = _RESPONSE.pack(
+            *(0, COMMAND_FIELD, 2, C_STORE_RSP),
+            *(0, MESSAGE_ID_BEING_RESPONDED_TO, 2, self.message_id),
+            *(0, COMMAND_DATA_SET_TYPE, 2, NO_DATA_SET),
+            *(0, STATUS, 2, status),
         )
-        command = _element(0x0000, struct.pack("<I", len(command))) + command
+        command = (
+            _ui(AFFECTED_SOP_CLASS_UID, self.sop_class_uid)
+            + middle
+            + _lo(ERROR_COMMENT, comment)
+            + _ui(AFFECTED_SOP_INSTANCE_UID, self.sop_instance_uid)
+        )
+        command = _element(0x0000, len(command).to_bytes(4, "little")) + command
         pdv_length = len(command) + 2
-        # PDU type 04H; PDV; control header 03H: command, last fragment (PS3.8 section E.2)
-        return (
-            struct.pack(">BBIIBB", 0x04, 0, pdv_length + 4, pdv_length, self.context_id, 0x03)
-            + command
-        )
+        # PDU type 04H; control header 03H: command, last fragment (PS3.8 section E.2)
+        header = _PDU_HEADER.pack(0x04, 0, pdv_length + 4, pdv_length, self.context_id, 0x03)
+        return header + command
 
 
 def _read_ui(elements: Mapping[int, bytes], element: int) -> str:
@@ -131,10 +135,6 @@ def _read_ui(elements: Mapping[int, bytes], element: int) -> str:
 
 def _element(element: int, value: bytes) -> bytes:
     return _ELEMENT_HEADER.pack(0, element, len(value)) + value
-
-
-def _us(element: int, value: int) -> bytes:
-    return _element(element, struct.pack("<H", value))
 
 
 def _ui(element: int, value: str) -> bytes:

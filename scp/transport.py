@@ -15,6 +15,8 @@ from typing import Any
 
 from pynetdicom.transport import AssociationSocket
 
+LOOKAHEAD_BYTES = 12  # a PDU's header and that of its first PDV (PS3.8 sections 9.3.1, 9.3.5.1)
+
 
 class Wakeup:
     """Something to poll() beside a socket, set from other threads (Linux eventfd)."""
@@ -75,8 +77,9 @@ class StoreSocket(AssociationSocket):
         self._stall_timeout_s = stall_timeout_s
         self._deadline = float("inf")
         self._unread = b""
+        self._lookahead = memoryview(bytearray(LOOKAHEAD_BYTES))
         # TLS sockets know no flags; theirs are read in records of at most 16 KiB anyway.
-        self._flags = socket.MSG_WAITALL if type(client_socket) is socket.socket else 0
+        self._is_plain = type(client_socket) is socket.socket
         timeval = struct.pack("@ll", *divmod(int(stall_timeout_s * 1_000_000), 1_000_000))
         client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
         client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
@@ -92,17 +95,14 @@ class StoreSocket(AssociationSocket):
             raise TimeoutError("the peer stopped inside a PDU")
 
     def unread(self, data: bytes) -> None:
-        """Let the next :meth:`recv` begin with `data`."""
-        self._unread = data
+        """Let the next reading begin with `data`."""
+        self._unread = data + self._unread
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Return `nr_bytes`, or what came before the peer closed."""
-        data = bytearray(self._unread[:nr_bytes])
-        self._unread = self._unread[nr_bytes:]
-        done = len(data)
-        data.extend(bytes(nr_bytes - done))
+        data = bytearray(nr_bytes)
         with memoryview(data) as view:
-            done += self._fill(view[done:])
+            done = self._fill(view)
         del data[done:]
         return data
 
@@ -119,22 +119,39 @@ class StoreSocket(AssociationSocket):
 
     def _fill(self, view: memoryview) -> int:
         """Fill `view` and return its length, or less when the peer closed."""
-        sock = self.socket
-        if sock is None:
-            raise ConnectionResetError("the socket is closed")
-        done = 0
+        done = min(len(view), len(self._unread))
+        view[:done], self._unread = self._unread[:done], self._unread[done:]
+        is_first = True
         while done < len(view):
             try:
-                count = sock.recv_into(view[done:], len(view) - done, self._flags)
+                count = self._receive(view[done:], is_first)
             except BlockingIOError as error:  # SO_RCVTIMEO
                 raise TimeoutError("the peer stopped inside a PDU") from error
             if not count:
                 break
             done += count
+            is_first = False
             if done < len(view):
                 # MSG_WAITALL returned early, perhaps by SO_RCVTIMEO: don't wait that long again
                 self.check_deadline()
         return done
+
+    def _receive(self, view: memoryview, is_first: bool) -> int:
+        """Read into `view`, in as few system calls as can be: each may cost the interpreter lock.
+
+        First what is there, with the headers that follow; then all that is missing.
+        """
+        sock = self.socket
+        if sock is None:
+            raise ConnectionResetError("the socket is closed")
+        if not self._is_plain:  # TLS: no flags, no scattering, records of at most 16 KiB anyway
+            return sock.recv_into(view)
+        if not is_first:
+            return sock.recv_into(view, len(view), socket.MSG_WAITALL)
+        count = sock.recvmsg_into([view, self._lookahead])[0]
+        if count > len(view):
+            self._unread = bytes(self._lookahead[: count - len(view)])
+        return min(count, len(view))
 
     def discard(self, quiet_s: float, longest_s: float) -> None:
         """Read and forget until the peer closes or is quiet.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scp.errors import SpoolError, SpoolFullError
-from scp.spool import ObjectWriter, Spool, SpooledObject, open_object
+from scp.spool import RESERVE_CHECK_BYTES, ObjectWriter, Spool, SpooledObject, open_object
 
 HEADER = b"header"
 
@@ -156,10 +156,11 @@ def test_reserve_is_checked_at_the_beginning_and_on_the_way(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = Spool(folder, segment_bytes=1 << 20, reserve_bytes=0)
-    writer = spool.begin(HEADER, buffer())
+    writer = spool.begin(HEADER, buffer(1 << 16))
     monkeypatch.setattr(spool, "_reserve_bytes", 1 << 62)
+    write(writer, bytes(RESERVE_CHECK_BYTES - (1 << 16)))
     with pytest.raises(SpoolFullError):
-        write(writer, b"x" * 1000)
+        write(writer, bytes(1 << 17))
     with pytest.raises(SpoolFullError):
         spool.begin(HEADER, buffer())
     monkeypatch.setattr(spool, "_reserve_bytes", 0)
