@@ -6,7 +6,7 @@ import io
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from ledger.queries import list_quarantined, list_studies, study_report
 from ledger.tables import Event, ReceivedObject, Study
 from pacsight.errors import OperationError
 from pacsight.settings import Settings, load_settings, open_ledger
-from pacsight.stand_in_pacs import AE_TITLE, StandInPacs, free_port, start_pacs
+from pacsight.stand_in_pacs import AE_TITLE, free_port, start_pacs
 from pacsight.waiting import is_listening, wait_until
 
 MARKER = ".pacsight-demo"
@@ -109,7 +109,7 @@ def demonstrate(
             with reading(database) as session:
                 quarantined = list_quarantined(session)
             database.dispose()
-        return Outcomes(_collect(reports, pacs, folder), quarantined)
+        return Outcomes(collect(reports, pacs.objects(), folder), quarantined)
 
 
 def write_settings(folder: Path, models_dir: Path, pacs_port: int) -> Path:
@@ -208,11 +208,20 @@ def _reports(database: Engine) -> list[dict[str, Any]]:
         return [study_report(session, study) for study in studies]
 
 
-def _collect(
-    reports: Sequence[dict[str, Any]], pacs: StandInPacs, folder: Path
+def collect(
+    reports: Sequence[dict[str, Any]], held: Iterable[bytes], folder: Path
 ) -> list[StudyOutcome]:
+    """Write what the PACS holds into ``results/`` and ``pictures/``, sorted by study and model.
+
+    Parameters
+    ----------
+    reports
+        As :func:`ledger.queries.study_report` makes them.
+    held
+        The PACS's objects, as Part 10 files.
+    """
     by_study: dict[str, list[tuple[bytes, Dataset]]] = {}
-    for data in pacs.objects():
+    for data in held:
         dataset = dcmread(io.BytesIO(data))
         by_study.setdefault(dataset.StudyInstanceUID, []).append((data, dataset))
     outcomes = []
