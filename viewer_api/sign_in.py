@@ -22,7 +22,7 @@ FORGET_AFTER_S = 86400.0
 ATTEMPTS_A_MINUTE = 30
 """Of one address, on whatever login."""
 _ADDRESSES = 10_000
-_FAILED = (
+FAILED = (
     "Login or password is wrong, or there were too many wrong ones; try again, later if need be."
 )
 
@@ -76,7 +76,7 @@ def sign_in(database: Engine, config: WebConfig, login: str, password: str, now:
     is_right = is_password(password, user.password_hash if user else None)
     if user is None or is_locked or not is_right:
         _count_failure(database, config, key, user, now, is_locked=is_locked)
-        raise SignInFailedError(_FAILED)
+        raise SignInFailedError(FAILED)
     with transaction(database) as session:
         session.execute(delete(LoginFailure).where(LoginFailure.id == key))
         secret = open_session(session, session.get_one(UserAccount, user.id), config, now)

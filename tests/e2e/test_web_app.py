@@ -1,0 +1,279 @@
+"""The web app in a real browser, on a whole running Pacsight."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from pydicom import dcmread
+
+from dicom_out.delivery import send
+from ledger.database import transaction
+from pacsight.samples import SamplePatient, chest_radiograph
+from pacsight.waiting import is_listening
+from tests.pacsight.models import write_volume_model
+from tests.peers.process import free_port, program, wait_until
+from tests.peers.storage_scp import StorageScp
+from tests.service import REPOSITORY, Service
+from tests.viewer_api.drawn import ct_zip, fundus_jpeg, volume_nifti, xray_png
+from viewer_api.accounts import add_user
+
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(300)]
+
+PASSWORD = "correct horse battery"
+PATIENCE_MS = 60_000
+SERIOUS = {"serious", "critical"}
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def pacs() -> Iterator[StorageScp]:
+    pacs = StorageScp("ORTHANC")
+    pacs.start()
+    yield pacs
+    pacs.stop()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, pacs: StorageScp) -> Iterator[Service]:
+    models = tmp_path_factory.mktemp("models")
+    write_volume_model(models)
+    for name in ("cxr-pneumonia", "fundus-disease"):
+        shutil.copytree(REPOSITORY / "checkpoints" / name, models / name)
+    service = Service(
+        tmp_path_factory.mktemp("service"), pacs_port=pacs.port, models_dir=str(models),
+        web={"port": free_port()},
+    )  # fmt: skip
+    command = [sys.executable, "-m", "pacsight", "--config", str(service.config), "users", "add"]
+    subprocess.run(
+        [*command, "adam", "--role", "administrator"],
+        input=f"{PASSWORD}\n", text=True, check=True, cwd=REPOSITORY, capture_output=True,
+    )  # fmt: skip
+    with transaction(service.ledger) as session:
+        for login, role in (("rosa", "radiologist"), ("anna", "staff")):
+            add_user(
+                session, login=login, name=login, role=role, password=PASSWORD, actor="test",
+                now=0.0,
+            )  # fmt: skip
+    service.start("serve")
+    wait_until(lambda: is_listening(service.settings.web.port), "the web app", timeout_s=60)
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program("chromium"), args=["--no-sandbox"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(service: Service, chromium: Browser) -> Iterator[Open]:
+    """Return a function that signs someone in and fails the test on errors in the console."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def open_one(login: str, **options: object) -> Page:
+        url = f"http://127.0.0.1:{service.settings.web.port}"
+        context = chromium.new_context(base_url=url, locale="en-GB", **options)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto("/login")
+        page.fill("[name=login]", login)
+        page.fill("[name=password]", PASSWORD)
+        page.click("main button.primary")
+        page.wait_for_url("**/")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+def hand_in(page: Page, *files: Path, model: str = "") -> None:
+    page.goto("/upload")
+    page.set_input_files("#files", [str(file) for file in files])
+    expect(page.locator("#list li[data-kind=taken]").first).to_be_visible()
+    expect(page.locator("#go")).to_be_enabled()
+    if model:
+        page.select_option("#model", model)
+    page.click("#go")
+
+
+def overlay_is_drawn(page: Page, switch: str) -> bool:
+    """Tell whether the canvas changes when a layer is switched off."""
+    canvas, box = page.locator("#canvas"), page.locator(switch).first
+    before = canvas.screenshot()
+    box.uncheck()
+    after = canvas.screenshot()
+    box.check()
+    return before != after
+
+
+def test_picture_of_a_chest_is_recognised_answered_reviewed_and_sent(
+    open_page: Open, pacs: StorageScp, tmp_path: Path
+) -> None:
+    page = open_page("rosa")
+    hand_in(page, xray_png(tmp_path / "chest.png"))
+    page.wait_for_url("**/studies/**")
+    expect(page.locator(".answer h2")).to_have_text("Pneumonia on chest radiographs")
+    expect(page.locator(".state.done").first).to_be_visible()
+    expect(page.locator("#canvas[data-layers='1']")).to_be_visible()
+    assert overlay_is_drawn(page, "[data-layer$=heatmap]")
+    assert pacs.attempts == 0, "nobody wished it to be sent"
+
+    page.fill("[name=comment]", "Agreed <b>fully</b>")
+    page.click("button[value=accepted]")
+    expect(page.locator(".review .state.accepted")).to_be_visible()
+    expect(page.locator(".review p").first).to_contain_text("Agreed <b>fully</b>")
+
+    page.click("summary:has-text('Download')")
+    with page.expect_download() as report:
+        page.click("text=DICOM SR")
+    assert dcmread(report.value.path()).Modality == "SR"
+    with page.expect_download() as archive:
+        page.click("text=All DICOM results")
+    with zipfile.ZipFile(archive.value.path()) as results:
+        datasets = [dcmread(io.BytesIO(results.read(name))) for name in results.namelist()]
+    assert {"SR", "OT"} <= {ds.Modality for ds in datasets}
+    assert len({ds.StudyInstanceUID for ds in datasets}) == 1
+
+    page.keyboard.press("Escape")
+    page.click("button:has-text('Send to the PACS')")
+    wait_until(lambda: len(pacs.stored) == len(datasets), "the PACS to have all", timeout_s=60)
+    assert {ds.SOPInstanceUID for ds in datasets} == set(pacs.stored)
+
+
+def test_each_kind_of_file_goes_its_way(open_page: Open, tmp_path: Path) -> None:
+    page = open_page("anna")
+    wrong = tmp_path / "notes.png"
+    wrong.write_text("no picture at all")
+    page.goto("/upload")
+    page.set_input_files("#files", str(wrong))
+    refused = page.locator("#list li[data-kind=refused]")
+    expect(refused).to_contain_text("FILE_KIND_UNKNOWN")
+    expect(page.locator("#go")).to_be_disabled()
+
+    hand_in(page, fundus_jpeg(tmp_path / "eye.jpg"))
+    page.wait_for_url("**/studies/**")
+    expect(page.locator(".answer h2")).to_have_text("Eye disease on fundus photographs")
+    expect(page.locator("#canvas[data-layers='1']")).to_be_visible()
+
+    hand_in(page, volume_nifti(tmp_path / "heart.nii.gz"))
+    expect(page.locator("#problem")).to_contain_text("choose a model")
+    page.select_option("#model", "toy-volume")
+    page.click("#go")
+    page.wait_for_url("**/studies/**")
+    expect(page.locator(".answer .findings li").first).to_contain_text("Heart")
+    expect(page.locator("#where")).to_contain_text("/12")
+    shown = page.locator("#canvas").get_attribute("data-shown")
+    page.locator("#canvas").focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#canvas")).not_to_have_attribute("data-shown", shown or "")
+
+    hand_in(page, ct_zip(tmp_path / "study.zip"))
+    page.wait_for_url("**/studies/**")
+    expect(page.locator("h1")).to_have_text("Sample, Alice")
+    page.locator("summary:has-text('Why other models')").first.click()
+    expect(page.locator(".reasons").first).to_contain_text("MODALITY_NOT_ACCEPTED")
+
+    page.goto("/history")
+    expect(page.locator(".row-link")).to_have_count(3)
+    page.fill("[name=q]", "alice")
+    page.press("[name=q]", "Enter")
+    expect(page.locator(".row-link")).to_have_count(1)
+
+
+def test_study_from_a_modality_appears_by_itself_and_everything_is_in_the_log(
+    open_page: Open, service: Service, tmp_path: Path
+) -> None:
+    page = open_page("adam")
+    page.goto("/worklist")
+    page.wait_for_timeout(500)
+    patient = SamplePatient("Live^Liz", "LIVE-1")
+    chest_radiograph(77, consolidation=True, patient=patient).save_as(
+        tmp_path / "live.dcm", enforce_file_format=True
+    )
+    assert send([tmp_path / "live.dcm"], service.itself, calling_ae_title="CT01")[0].is_delivered
+    row = page.locator("tr:has-text('Live, Liz')")
+    expect(row).to_be_visible()
+    expect(row).to_contain_text("Pneumonia")
+    expect(row.locator(".state")).to_have_text("done")
+    page.goto("/operations/events?action=web.")
+    expect(page.locator("td:has-text('web.signed_in')").first).to_be_visible()
+    for action in ("study.uploaded", "study.viewed", "result.reviewed", "results.sent"):
+        page.goto(f"/operations/events?action={action}")
+        expect(page.locator(f"td:has-text('{action}')").first).to_be_visible()
+    page.goto("/operations/destinations")
+    page.click("button:has-text('C-ECHO')")
+    expect(page.locator(".note.good")).to_contain_text("Answers C-ECHO")
+    page.goto("/models")
+    page.locator("article:has-text('fundus-disease') button").click()
+    expect(page.locator("article:has-text('fundus-disease') .state")).to_have_text("off")
+    page.locator("article:has-text('fundus-disease') button").click()
+
+
+PAGES = (
+    "/", "/upload", "/worklist", "/history", "/models", "/models/cxr-pneumonia", "/account",
+    "/operations", "/operations/events", "/operations/deliveries", "/operations/destinations",
+    "/operations/users",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 1440), ("light", 390)])
+def test_pages_can_be_used_by_everyone(open_page: Open, scheme: str, width: int) -> None:
+    viewport = {"width": width, "height": 900}
+    page = open_page("adam", color_scheme=scheme, viewport=viewport)
+    page.goto("/worklist")
+    study = page.locator(".row-link").first.get_attribute("href")
+    assert study is not None
+    for path in (*PAGES, study):
+        page.goto(path)
+        if path == study:
+            expect(page.locator("#canvas[data-layers]")).to_be_visible()
+        found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]})
+        serious = [
+            (one["id"], [node["target"] for node in one["nodes"]][:3])
+            for one in found.response["violations"]
+            if one["impact"] in SERIOUS
+        ]
+        assert serious == [], path
+        overflow = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert overflow <= 0, f"{path} scrolls sideways"
+
+
+def bytes_of(request: Request) -> int:
+    return request.sizes()["responseBodySize"]
+
+
+def test_results_page_is_light(open_page: Open) -> None:
+    page = open_page("rosa")
+    page.goto("/worklist")
+    study = page.locator(".row-link").first.get_attribute("href")
+    sizes: dict[str, int] = {}
+    page.on("requestfinished", lambda asked: sizes.update({asked.url: bytes_of(asked)}))
+    page.goto(str(study), wait_until="load")
+    expect(page.locator("#canvas[data-layers]")).to_be_visible()
+    weight = sum(
+        size for url, size in sizes.items() if not any(x in url for x in ("/pixels", "/heatmap"))
+    )
+    assert 10_000 < weight < 1_500_000
