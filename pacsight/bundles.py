@@ -12,6 +12,8 @@ from dicom_out.profile import STANDARD, TRANSFER_SYNTAXES, Profile
 from pacsight.settings import Settings
 
 UNCOMPRESSED = TRANSFER_SYNTAXES["uncompressed"]
+SHOWN = STANDARD.model_copy(update={"name": "web", "pdf": True})
+"""What the web app shows and lets people take away, whatever destinations get."""
 
 
 @dataclass(slots=True)
@@ -36,7 +38,7 @@ class Addressed:
 def address(
     settings: Settings, encode: Callable[[Profile], Sequence[ResultObject]]
 ) -> list[Addressed]:
-    """Return the objects that the destinations want; the standard ones if there is none.
+    """Return the objects that the destinations and the web app want.
 
     Parameters
     ----------
@@ -48,12 +50,13 @@ def address(
     readers: dict[Profile, list[Destination]] = {}
     for destination in settings.destinations:
         readers.setdefault(settings.profile_of(destination), []).append(destination)
-    for profile in readers or [STANDARD]:
+    readers.setdefault(SHOWN, [])
+    for profile, who in readers.items():
         preferred = TRANSFER_SYNTAXES[profile.transfer_syntax]
         for item in encode(profile):
             addressed = found.setdefault(item.sop_instance_uid, Addressed(item))
             chosen = _encoded(addressed, preferred)
-            names = (destination.name for destination in readers.get(profile, ()))
+            names = (destination.name for destination in who)
             addressed.destinations.update(dict.fromkeys(names, chosen))
     return list(found.values())
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, func, select
 
 from ledger.database import reading
 from ledger.errors import LedgerError
-from ledger.tables import Delivery, Event, Instance, Job
+from ledger.tables import Delivery, Event, Instance, Job, Study
 
 LOOK_S = 0.3
 PING_S = 15.0
@@ -83,4 +83,5 @@ class Changes:
                 session.scalar(
                     select(func.count()).select_from(Delivery).where(Delivery.state == "pending")
                 ),
+                session.scalar(select(func.max(Study.changed_at))),  # until the worklist shows it
             )

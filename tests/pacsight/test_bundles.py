@@ -36,10 +36,10 @@ def kinds(objects: list[Addressed], destination: str) -> dict[str, str]:
     }
 
 
-def test_without_destinations_the_standard_bundle_is_written() -> None:
+def test_without_destinations_the_standard_bundle_and_a_document_are_written() -> None:
     objects = address(Settings(), bundle)
     found = [(one.item.kind, one.item.variant) for one in objects]
-    assert dict.fromkeys(found) == dict.fromkeys([("sr", ""), ("seg", ""), ("sc", "")])
+    assert set(found) == {("sr", ""), ("seg", ""), ("sc", ""), ("pdf", "")}
     assert not any(one.destinations or one.encodings for one in objects)
 
 
