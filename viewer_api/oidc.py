@@ -83,7 +83,7 @@ def sign_in_address(config: OidcConfig, callback: str, attempt: Attempt) -> str:
         The provider can't be reached.
     """
     with _client(config, callback) as client:
-        metadata = _metadata(client, config)
+        metadata = _metadata(config)
         address, _ = client.create_authorization_url(
             metadata["authorization_endpoint"],
             state=attempt.state,
@@ -108,14 +108,14 @@ def identify(config: OidcConfig, callback: str, attempt: Attempt, answer: str) -
     """
     try:
         with _client(config, callback) as client:
-            metadata = _metadata(client, config)
+            metadata = _metadata(config)
             token = client.fetch_token(
                 metadata["token_endpoint"],
                 authorization_response=answer,
                 state=attempt.state,
                 code_verifier=attempt.verifier,
             )
-            keys = client.get(metadata["jwks_uri"], withhold_token=True).raise_for_status().json()
+            keys = _fetch(metadata["jwks_uri"])
         claims = _claims(config, token["id_token"], keys, attempt.nonce)
     except (AuthlibBaseError, JoseError, httpx.HTTPError, KeyError, TypeError, ValueError) as error:
         raise OidcError(_FAILED) from error
@@ -133,12 +133,15 @@ def _client(config: OidcConfig, callback: str) -> OAuth2Client:
     )
 
 
-def _metadata(client: OAuth2Client, config: OidcConfig) -> dict[str, Any]:
+def _fetch(address: str) -> dict[str, Any]:
+    content: dict[str, Any] = httpx.get(address, timeout=TIMEOUT_S).raise_for_status().json()
+    return content
+
+
+def _metadata(config: OidcConfig) -> dict[str, Any]:
     address = f"{config.issuer}/.well-known/openid-configuration"
     try:
-        metadata: dict[str, Any] = (
-            client.get(address, withhold_token=True).raise_for_status().json()
-        )
+        metadata = _fetch(address)
     except (httpx.HTTPError, ValueError) as error:
         raise OidcError("The identity provider can't be reached; try again later.") from error
     if str(metadata.get("issuer", "")).rstrip("/") != config.issuer:
