@@ -54,6 +54,8 @@ bench: setup peers ## the measurements of benchmarks/, some minutes
 	@$(BIN)/python -m benchmarks.prediction
 	@$(BIN)/python -m benchmarks.encode
 	@$(BIN)/python -m benchmarks.loop
+	@$(BIN)/python -m benchmarks.completeness
+	@$(BIN)/python -m benchmarks.completeness --real
 
 viewers: setup peers ## the results in a real OHIF, fetched with npm; pictures in build/viewers
 	@$(BIN)/python -m tests.viewers

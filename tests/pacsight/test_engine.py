@@ -126,9 +126,9 @@ second.stop()
 """
 
 
-def test_urgent_work_overtakes_routine_work_that_waits(database_url: str, tmp_path: Path) -> None:
+def test_urgent_work_overtakes_routine_work_that_waits(sqlite_url: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    subprocess.run([sys.executable, "-c", QUEUE, database_url, str(log)], check=True)
+    subprocess.run([sys.executable, "-c", QUEUE, sqlite_url, str(log)], check=True)
     lines = log.read_text().splitlines()
     assert len(lines) == len(set(lines)) == 21
     for stage in ("predict", "deliver"):

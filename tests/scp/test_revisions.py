@@ -117,7 +117,10 @@ def test_late_instance_makes_a_second_revision(received: Received) -> None:
     assert close(received, 502.0) == []
     (second,) = close(received, 503.0)
 
-    assert [row.number for row in received.all(Revision)] == [1, 2]
+    assert [(row.number, row.superseded_by) for row in received.all(Revision)] == [
+        (1, 2),
+        (2, None),
+    ]
     assert [i.revision_id for i in received.all(Instance)] == [first, second]
 
 
