@@ -17,13 +17,14 @@ from dicom_out.destination import Destination
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState
 from ledger.patients import Patient
-from ledger.queries import find_study
-from ledger.tables import Decision, Delivery, ResultObjectRow, Revision, Study
+from ledger.queries import find_study, study_report
+from ledger.tables import Decision, Delivery, Job, ResultObjectRow, Revision, Study
 from pacsight.peers import ask_patient, ask_source
 from pacsight.settings import Settings
+from pacsight.stages import perform
 from pacsight.stages.context import StageContext
 from pacsight.stages.deliver import deliver_results
-from pacsight.work import Stage, Work
+from pacsight.work import Stage, Work, job_queued
 from scp.config import Source
 from scp.errors import NotReleasedError
 from scp.patient_guard import release_study
@@ -137,6 +138,26 @@ def test_real_pacs_decides_whose_results_leave(
     assert [(one.modality, one.instances) for one in series] == [("DX", 1)]
     assert ask_source("PACSIGHT", source, generate_uid()) is None
     assert ask_source("NOBODY", source, other.study) is None  # it doesn't let that AE ask
+
+
+def test_nothing_goes_on_about_a_held_study(sqlite_engine: Engine, tmp_path: Path) -> None:
+    peer = StorageScp("ORTHANC")
+    peer.start()
+    box = Outbox(sqlite_engine, tmp_path, peer.port)
+    with transaction(sqlite_engine) as session:
+        job_queued(session, box.work, "pacs", 1.0)
+        study = find_study(session, box.study)
+        assert study is not None
+        study.held_code, study.held_reason = "PATIENT_CONFLICT", "Because."
+        assert study_report(session, study)["state"] == "held"
+    assert perform(box.context, box.work) == []
+    with reading(sqlite_engine) as session:
+        (job,) = session.query(Job)
+        (row,) = session.query(Delivery)
+    peer.stop()
+    assert (job.state, job.error_code) == ("failed", "STUDY_HELD")
+    assert (row.state, row.next_attempt_at) == (DeliveryState.PENDING, 110.0)  # may be released
+    assert peer.stored == []
 
 
 @pytest.mark.parametrize("checks_patient", [True, False])

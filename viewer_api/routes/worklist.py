@@ -29,7 +29,7 @@ PAGE = 50
 EXPORTED = 10_000
 STATES = (
     "receiving", "waiting", "working", "delivering", "done", "not analysed", "undelivered",
-    "failed",
+    "failed", "held",
 )  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Spreadsheets compute cells that start so; a patient's name could be one."""
