@@ -9,7 +9,6 @@ from pydicom import Dataset
 
 from inference.errors import GeometryMissingError, NotAVolumeError
 from inference.stack import Plane
-from ledger.domain import InstanceFacts
 from ledger.facts import numbers_of
 from ledger.functional_groups import first_item
 
@@ -22,17 +21,6 @@ class Frame:
 
     number: int
     plane: Plane
-
-
-def plane_of(facts: InstanceFacts) -> Plane:
-    """Return where a single slice, or an object's first frame, lies."""
-    return Plane(
-        facts.image_position,
-        facts.image_orientation,
-        facts.pixel_spacing_mm,
-        (facts.rows, facts.columns),
-        facts.frame_of_reference_uid,
-    )
 
 
 def frames_of(header: Dataset) -> tuple[list[Frame], int]:

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference.errors import ManifestInvalidError, ManifestMissingError, PathEscapeError
 from inference.gate_spec import GateSpec
@@ -53,12 +53,21 @@ MANIFEST_NAME = "manifest.yaml"
 MAX_MANIFEST_BYTES = 256 * 1024
 _KINDS = {"classification": "classifier", "segmentation": "segmenter", "detection": "detector"}
 
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("the least comes before the greatest")
+    return ends
+
+
 Pipeline = Literal["classification", "segmentation", "detection"]
 Line = Annotated[str, Field(min_length=1, max_length=1024)]
 CodeString = Annotated[str, Field(max_length=16, pattern=r"^[A-Z0-9 _]*$")]
 """A DICOM CS value (PS3.5 section 6.2), or ``""``."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Octet = Annotated[int, Field(ge=0, le=255)]
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+"""Least and greatest."""
 
 
 class ManifestPart(BaseModel):
@@ -89,9 +98,41 @@ class Accepts(ManifestPart):
     excluded_image_types: tuple[CodeString, ...] = ()
     excluded_description_words: tuple[Annotated[str, Field(pattern=r"^\w+$")], ...] = ()
     """Whole words of Series Description (0008,103E), compared without case."""
+    plane: tuple[CodeString, ...] = ()
+    """AXIAL, CORONAL, SAGITTAL or OBLIQUE, by the image's orientation; ``""``: may be unknown."""
+    contrast: Literal["any", "required", "refused"] = "any"
+    """By Contrast/Bolus Agent."""
+    pixel_spacing_mm: Range | None = None
+    """Least and greatest, of both directions. An unknown one is accepted."""
+    slice_spacing_mm: Range | None = None
+    """Least and greatest distance of neighbouring slices of a series."""
+    age_years: Range | None = None
+    """Least and greatest age of the intended use. An unknown one is accepted."""
+    patient_sex: tuple[CodeString, ...] = ()
+    accepts_burned_in_annotation: bool = False
+    """Whether images that say they have text burned in are taken."""
     minimum_rows: int = Field(default=1, ge=1)
     minimum_columns: int = Field(default=1, ge=1)
     maximum_frames: int = Field(default=1, ge=1)
+    """Of a model of single images; the first frame is analysed."""
+
+
+class Preference(ManifestPart):
+    """One rule by which one of several series is preferred."""
+
+    by: Literal["contrast", "plane", "description", "kernel", "slice_thickness", "slices"]
+    values: tuple[Line, ...] = ()
+    """Best first: planes; or what the series description or the kernel contains, without case."""
+    nearest_mm: Annotated[float, Field(gt=0.0)] | None = None
+    """Of slice_thickness."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.values) != (self.by in {"plane", "description", "kernel"}):
+            raise ValueError("values belong to plane, description and kernel, and to these only")
+        if (self.nearest_mm is None) == (self.by == "slice_thickness"):
+            raise ValueError("nearest_mm belongs to slice_thickness, and to it only")
+        return self
 
 
 class InputSpec(ManifestPart):
@@ -101,6 +142,9 @@ class InputSpec(ManifestPart):
     """Channels (1 or 3), rows, columns; for volumes: channels, slices, rows, columns."""
     unit: Literal["image", "series"] = "image"
     """What one answer is about. A series is a volume: its slices in order along their normal."""
+    slices: Literal["apart", "together"] = "apart"
+    """Of images: whether each image of a series gets its own answer, or the series gets one, with
+    the slices that speak most for it."""
     spacing_mm: tuple[Annotated[float, Field(gt=0.0)], ...] | None = None
     """Of a series: slices, rows, columns. Volumes are resampled to it, masks back; null: not."""
     minimum_slices: Annotated[int, Field(ge=1)] = 3
@@ -127,6 +171,8 @@ class InputSpec(ManifestPart):
             raise ValueError("shape needs 1 or 3 channels and sides of at least 8")
         if self.unit == "image" and (len(self.shape) > 3 or self.spacing_mm is not None):
             raise ValueError("shape of four numbers and spacing_mm need unit: series")
+        if self.unit == "series" and self.slices != "apart":
+            raise ValueError("slices: together needs unit: image")
         if self.unit == "image" and self.intensity != "display":
             raise ValueError("intensity percentile needs unit: series")
         if self.spacing_mm is not None and len(self.spacing_mm) != 3:
@@ -240,6 +286,14 @@ class Manifest(ManifestPart):
     activation: Literal["softmax", "sigmoid"]
     calibration: Calibration = Calibration()
     outputs: tuple[Output, ...] = Field(min_length=1)
+    prefer: tuple[Preference, ...] = ()
+    """Which of several series that fit is taken: the first rule that tells two apart decides; then
+    most slices, then the lowest number."""
+
+    @property
+    def takes_one_series(self) -> bool:
+        """Whether one series of a study is analysed, as a whole."""
+        return self.input.unit == "series" or self.input.slices == "together"
 
     @property
     def identity(self) -> ModelIdentity:
@@ -257,6 +311,10 @@ class Manifest(ManifestPart):
             raise ValueError("outputs need different labels")
         if len(self.calibration.bias) not in {0, channels}:
             raise ValueError(f"calibration.bias needs no or {channels} numbers")
+        if self.prefer and not self.takes_one_series:
+            raise ValueError("prefer is for models that take one series")
+        if self.input.slices == "together" and self.pipeline != "classification":
+            raise ValueError("slices: together is for pipeline classification")
         if self.activation == "softmax" and channels < 2:
             raise ValueError("softmax needs at least 2 channels")
         return self

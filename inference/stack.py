@@ -23,6 +23,7 @@ from inference.errors import (
     TooFewSlicesError,
     UnevenSlicesError,
 )
+from ledger.domain import InstanceFacts
 
 LARGEST_DEVIATION = 0.05
 """How far a slice may be from its place, as a share of the distance of slices."""
@@ -65,6 +66,17 @@ class Stack:
     affine: Vector
 
 
+def plane_of(facts: InstanceFacts) -> Plane:
+    """Return where a single slice, or an object's first frame, lies."""
+    return Plane(
+        facts.image_position,
+        facts.image_orientation,
+        facts.pixel_spacing_mm,
+        (facts.rows, facts.columns),
+        facts.frame_of_reference_uid,
+    )
+
+
 def stack_of(planes: Sequence[Plane]) -> Stack:
     """Put planes in order.
 
@@ -88,12 +100,6 @@ def stack_of(planes: Sequence[Plane]) -> Stack:
     affine[:3, 1], affine[:3, 2] = down * first.spacing_mm[0], across * first.spacing_mm[1]
     affine[:3, 3] = places[order[0]]
     return Stack(tuple(int(index) for index in order), affine)
-
-
-def distances_of(planes: Sequence[Plane]) -> Vector:
-    """Return the places of parallel planes along their normal, mm, in the given order."""
-    across, down = _directions(planes[0])
-    return np.array([plane.position for plane in planes], np.float64) @ np.cross(across, down)
 
 
 def plane_name(orientation: Sequence[float]) -> str:

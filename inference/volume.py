@@ -22,9 +22,9 @@ from pydicom import Dataset
 
 from inference.display_values import frame_header
 from inference.errors import NotAVolumeError, VolumeTooLargeError
-from inference.frames import frames_of, plane_of
+from inference.frames import frames_of
 from inference.reading import open_image, read_frames
-from inference.stack import Plane, stack_of
+from inference.stack import Plane, plane_of, stack_of
 
 MAX_VOXELS = 1 << 29
 SAMPLE_VOXELS = 2_000_000

@@ -160,12 +160,27 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesAnswer:
+    """What a model that takes one series of a study says about each."""
+
+    series_instance_uid: str
+    series_number: int
+    part: str
+    """Which part of the series it is about, where one series holds several volumes."""
+    images: int
+    refusal: Refusal | None = None
+    """Why it isn't the one that is analysed."""
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingDecision:
     """One model's answer to one study: the SOP Instances it takes, or why it takes none."""
 
     model: ModelIdentity
     sop_instance_uids: tuple[str, ...] = ()
     refusal: Refusal | None = None
+    series: tuple[SeriesAnswer, ...] = ()
+    """Of a model that takes one series: how each was judged."""
 
     @property
     def is_accepted(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,11 @@ from pacsight.settings import load_settings
 
 if TYPE_CHECKING:
     from inference.manifest import Manifest
+    from ledger.domain import SeriesAnswer
     from pacsight.local_studies import LocalStudy
+
+
+SERIES_COLUMNS = ("input", "model", "series", "slices", "answer", "message")
 
 
 def route(
@@ -34,24 +38,63 @@ def route(
     else:
         columns = ("input", "model", "applies", "code", "message")
         print_table("Routing", columns, [[row[name] for name in columns] for row in rows])
+        if several := _series_rows(rows):
+            print_table("Series", SERIES_COLUMNS, several)
     if not any(row["applies"] for row in rows):
         raise typer.Exit(1)
 
 
-def _rows(study: LocalStudy, manifests: Sequence[Manifest]) -> list[dict[str, object]]:
+def _rows(study: LocalStudy, manifests: Sequence[Manifest]) -> list[dict[str, Any]]:
     from inference.routing import route as route_images
 
     if study.refusal is not None:
         return [_row(study.name, "", study.refusal.code, study.refusal.message)]
+    rows = []
+    for decision in route_images(study.facts, manifests):
+        model, refusal = decision.model.model_id, decision.refusal
+        if refusal is None:
+            rows.append(_row(study.name, model, "", "", len(decision.sop_instance_uids)))
+        else:
+            rows.append(_row(study.name, model, refusal.code, refusal.message))
+        rows[-1]["series"] = [_series(answer) for answer in decision.series]
+    return rows
+
+
+def _row(name: str, model: str, code: str, message: str, images: int = 0) -> dict[str, Any]:
+    return {
+        "input": name,
+        "model": model,
+        "applies": not code,
+        "code": code,
+        "message": message,
+        "images": images,
+        "series": [],
+    }
+
+
+def _series(answer: SeriesAnswer) -> dict[str, object]:
+    refusal = answer.refusal
+    return {
+        "number": answer.series_number,
+        "part": answer.part,
+        "slices": answer.images,
+        "chosen": refusal is None,
+        "code": "" if refusal is None else refusal.code,
+        "message": "" if refusal is None else refusal.message,
+    }
+
+
+def _series_rows(rows: list[dict[str, Any]]) -> list[list[object]]:
+    """Return table rows of what the models that take one series say about each."""
     return [
-        _row(study.name, decision.model.model_id, "", "")
-        if decision.refusal is None
-        else _row(
-            study.name, decision.model.model_id, decision.refusal.code, decision.refusal.message
-        )
-        for decision in route_images(study.facts, manifests)
+        [
+            row["input"],
+            row["model"],
+            f"{one['number']} {one['part']}".strip(),
+            one["slices"],
+            "chosen" if one["chosen"] else one["code"],
+            one["message"],
+        ]
+        for row in rows
+        for one in row["series"]
     ]
-
-
-def _row(name: str, model: str, code: str, message: str) -> dict[str, object]:
-    return {"input": name, "model": model, "applies": not code, "code": code, "message": message}

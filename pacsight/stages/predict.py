@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from inference.errors import InferenceError, QualityError
+from inference.errors import InferenceError, NotAVolumeError, QualityError
 from inference.source_image import SourceImage
 from inference.volume import Volume
 from ledger.database import reading, transaction
@@ -48,7 +48,8 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
     """Analyse every image, or the series, that the decision names; return what encodes it.
 
     An image that can't be read, or that the model's gate refuses, is journalled with its code and
-    the others go on. If the gate refuses all, the decision becomes a refusal.
+    the others go on. If the gate refuses all, or the series makes no volume, the decision becomes a
+    refusal.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
         except InferenceError as error:
             first_error = first_error or error
             _journal_unreadable(context, uid, error)
-    if not done and isinstance(first_error, QualityError):
+    if not done and isinstance(first_error, (QualityError, NotAVolumeError)):
         _refuse(context, decision, first_error)
         return []
     if not done and first_error is not None:
@@ -124,7 +125,7 @@ def _predict_source(
         )
 
 
-def _refuse(context: StageContext, decision: Decision, error: QualityError) -> None:
+def _refuse(context: StageContext, decision: Decision, error: InferenceError) -> None:
     """Turn an accepted decision into a refusal."""
     with transaction(context.database) as session:
         row = session.get_one(Decision, decision.id)

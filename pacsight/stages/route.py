@@ -43,6 +43,7 @@ def route_revision(context: StageContext, work: Work) -> Sequence[Work]:
             for answer, manifest in zip(routed, manifests, strict=True):
                 if answer.is_accepted:
                     journal.images_left_out(facts, manifest)
+                    journal.series_left_out(answer)
         following = []
         for decision in decisions:
             if decision.is_accepted:
@@ -106,6 +107,21 @@ class _Journal:
         for (code, message), count in counts.items():
             detail = {"model": manifest.id, "code": code, "message": message, "images": count}
             self._record("images.refused", detail)
+
+    def series_left_out(self, decision: RoutingDecision) -> None:
+        """Say why a model that takes one series did not take the others."""
+        for answer in decision.series:
+            if answer.refusal is not None:
+                self._record(
+                    "series.refused",
+                    {
+                        "model": decision.model.model_id,
+                        "series": answer.series_number,
+                        "part": answer.part,
+                        "images": answer.images,
+                        **asdict(answer.refusal),
+                    },
+                )
 
     def _record(self, action: str, detail: dict[str, Any]) -> None:
         uid = self.about.study_instance_uid

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -221,3 +222,120 @@ def test_series_of_too_few_slices_is_refused() -> None:
     assert decision.refusal is not None
     assert decision.refusal.code == "SERIES_TOO_SHORT"
     assert "has 2 slices; at least 3 are needed" in decision.refusal.message
+
+
+MR: dict[str, Any] = {
+    "image_orientation": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    "pixel_spacing_mm": (0.8, 0.8),
+    "slice_thickness_mm": 5.0,
+}
+
+
+def stack(series: str, count: int, number: int = 1, **changes: Any) -> list[InstanceFacts]:
+    """Return the slices of an even axial series, 5 mm apart."""
+    return [
+        replace(one, **MR | {"image_position": (0.0, 0.0, 5.0 * index)} | changes)
+        for index, one in enumerate(slices(series, count, number))
+    ]
+
+
+def chosen(study: list[InstanceFacts], **changes: Any) -> tuple[str, dict[int, str]]:
+    """Return the series taken (or the refusal's code), and the code of each of the others."""
+    data = volume_manifest().model_dump(mode="json") | changes
+    answers = {tuple(route(order, [parse_manifest(data, "toy")])) for order in (study, study[::-1])}
+    assert len(answers) == 1
+    ((decision,),) = answers
+    codes = {one.series_number: one.refusal.code for one in decision.series if one.refusal}
+    if decision.refusal is not None:
+        return decision.refusal.code, codes
+    return decision.sop_instance_uids[0].rpartition(".")[0], codes
+
+
+GATES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "plane": ({"plane": ["CORONAL"]}, MR, "PLANE_NOT_ACCEPTED"),
+    "no contrast": ({"contrast": "required"}, {}, "CONTRAST_MISSING"),
+    "contrast": ({"contrast": "refused"}, {"contrast_agent": "X"}, "CONTRAST_NOT_ACCEPTED"),
+    "text": ({}, {"burned_in_annotation": "YES"}, "BURNED_IN_ANNOTATION"),
+    "age": ({"age_years": [0, 5]}, {"patient_age_years": 6.1}, "AGE_NOT_ACCEPTED"),
+    "sex": ({"patient_sex": ["F"]}, {"patient_sex": "M"}, "SEX_NOT_ACCEPTED"),
+    "pixels": ({"pixel_spacing_mm": [0.1, 0.5]}, MR, "PIXEL_SPACING_NOT_ACCEPTED"),
+}
+
+
+@pytest.mark.parametrize("case", GATES)
+def test_intended_use_is_kept_and_unknown_values_pass(case: str) -> None:
+    accepts, header, code = GATES[case]
+    data = manifest_data()
+    data["accepts"] = [data["accepts"][0] | accepts]
+    refusal = refuse_instance(facts(**header), parse_manifest(data, "toy"))
+    assert refusal is not None
+    assert refusal.code == code
+    if case not in {"plane", "no contrast"}:
+        assert refuse_instance(facts(), parse_manifest(data, "toy")) is None
+
+
+def test_somebody_of_the_greatest_age_is_within_it() -> None:
+    data = manifest_data()
+    data["accepts"] = [data["accepts"][0] | {"age_years": [0, 5]}]
+    assert refuse_instance(facts(patient_age_years=5.9), parse_manifest(data, "toy")) is None
+
+
+def test_series_that_makes_no_volume_is_left_for_one_that_does() -> None:
+    gap = stack("1.1", 9, 1)
+    del gap[4]
+    tilted = [
+        replace(one, image_position=(0.0, float(index), 5.0 * index))
+        for index, one in enumerate(stack("1.2", 9, 2))
+    ]
+    turned = stack("1.3", 9, 3)
+    turned[3] = replace(turned[3], image_orientation=(0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
+    study = [*gap, *tilted, *turned, *stack("1.4", 5, 4), *slices("1.5", 2, 5)]
+    codes = {1: "SLICE_GAP", 2: "GANTRY_TILT", 3: "ORIENTATIONS_DIFFER", 5: "SERIES_TOO_SHORT"}
+    assert chosen(study) == ("1.4", codes)
+    assert chosen(gap) == ("SLICE_GAP", {1: "SLICE_GAP"})
+    accepts = volume_manifest().accepts[0].model_dump(mode="json") | {"slice_spacing_mm": [0.5, 2]}
+    assert chosen(stack("1.4", 5), accepts=[accepts])[0] == "SLICE_SPACING_NOT_ACCEPTED"
+
+
+@pytest.mark.parametrize(
+    ("rule", "better"),
+    [
+        ({"by": "contrast"}, {"contrast_agent": "Gadolinium"}),
+        ({"by": "plane", "values": ["CORONAL"]}, {"image_orientation": (1.0, 0, 0, 0, 0, -1.0)}),
+        ({"by": "description", "values": ["lge", "de"]}, {"series_description": "LGE 3D"}),
+        ({"by": "kernel", "values": ["B30"]}, {"convolution_kernel": "B30f"}),
+        ({"by": "slice_thickness", "nearest_mm": 2.0}, {"slice_thickness_mm": 1.25}),
+    ],
+)
+def test_preference_decides_before_the_number_of_slices(
+    rule: dict[str, Any], better: dict[str, Any]
+) -> None:
+    if "image_orientation" in better:
+        wanted = [
+            replace(one, image_position=(0.0, 5.0 * index, 0.0), **better)
+            for index, one in enumerate(stack("1.2", 4, 2))
+        ]
+    else:
+        wanted = stack("1.2", 4, 2, **better)
+    study = [*stack("1.1", 8, 1), *wanted, *stack("1.3", 4, 3)]
+    others = dict.fromkeys((1, 3), "OTHER_SERIES_PREFERRED")
+    assert chosen(study, prefer=[rule]) == ("1.2", others)
+    assert chosen(study)[0] == "1.1"
+
+
+@pytest.mark.parametrize("name", ["temporal_position", "acquisition_number", "echo_number"])
+def test_volumes_on_top_of_each_other_are_told_apart(name: str) -> None:
+    study = [
+        replace(one, sop_instance_uid=f"1.{phase}.{one.sop_instance_uid}")
+        for phase in (10, 2)
+        for one in stack("1.1", 4, 1, **{name: phase})
+    ]
+    (decision,) = route(study, [volume_manifest()])
+    assert decision.sop_instance_uids == tuple(f"1.2.1.1.{index}" for index in range(4))
+    assert [one.refusal is None for one in decision.series] == [False, True]
+    assert chosen([*stack("1.1", 4), *stack("1.1", 4)])[0] == "SLICE_POSITION_DOUBLED"
+
+
+def test_multi_frame_object_is_a_series_of_its_frames() -> None:
+    enhanced = facts(series_instance_uid="1.1", sop_instance_uid="1.1.0", number_of_frames=12)
+    assert chosen([enhanced, *stack("1.2", 8, 2)])[0] == "1.1"
