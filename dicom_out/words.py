@@ -9,7 +9,7 @@ from pydicom import Dataset
 
 from dicom_out.measurements import Measured, measure_box, measure_outline, measure_volume
 from dicom_out.model_result import ImageResult, VolumeResult
-from ledger.domain import Box, Finding, Segment
+from ledger.domain import Box, Finding, KeySlice, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,14 @@ def percent(share: float) -> str:
     return f"{min(max(share, 0.001), 0.999) * 100:.1f} %" if 0 < share < 1 else f"{share:.0%}"
 
 
-def of_finding(finding: Finding) -> Statement:
-    """Return what one finding says."""
+def of_finding(finding: Finding, key_slice: KeySlice | None = None) -> Statement:
+    """Return what one finding says, and if its image was shown for it among many, that too."""
     return Statement(
         finding.concept.meaning,
         "positive" if finding.is_positive else "negative",
         finding.probability,
         finding.threshold,
+        note="" if key_slice is None else key_slice.note(finding.label),
         label=finding.label,
     )
 
@@ -111,7 +112,7 @@ def statements(result: ImageResult | VolumeResult) -> list[Statement]:
     if isinstance(result, VolumeResult):
         return [of_segment(segment, result) for segment in prediction.segments]
     return [
-        *(of_finding(finding) for finding in prediction.findings),
+        *(of_finding(finding, prediction.key_slice) for finding in prediction.findings),
         *(of_box(box, result.source) for box in prediction.boxes),
         *(of_outline(segment, result.source) for segment in prediction.segments),
     ]

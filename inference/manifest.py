@@ -290,6 +290,10 @@ class Manifest(ManifestPart):
     """Which of several series that fit is taken: the first rule that tells two apart decides; then
     most slices, then the lowest number."""
 
+    def looks_through(self, images: int) -> bool:
+        """Whether so many images are slices of a series that get one answer together."""
+        return self.input.slices == "together" and images > 1
+
     @property
     def takes_one_series(self) -> bool:
         """Whether one series of a study is analysed, as a whole."""

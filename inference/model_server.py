@@ -6,12 +6,14 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from inference.backends import Backend, open_backend
 from inference.config import InferenceConfig
 from inference.errors import ImageTooSmallError
 from inference.manifest import Manifest
 from inference.pipelines import Source, run_pipeline
+from inference.pipelines.slices import OpenSlice, classify_slices
 from inference.quality import check_source
 from inference.registry import ModelPackage, Registry
 from inference.source_image import SourceImage
@@ -88,6 +90,25 @@ class ModelServer:
         if self._has_gates:
             check_source(source, package)
         return run_pipeline(package, self._backend(package), source)
+
+    def predict_slices(self, model_id: str, slices: Sequence[OpenSlice]) -> tuple[Prediction, ...]:
+        """Run a model of single images on all slices of a series; return what the key slices show.
+
+        Parameters
+        ----------
+        model_id
+            Folder name of the model.
+        slices
+            What opens each slice.
+
+        Raises
+        ------
+        InferenceError
+            There is no such model, it can't be loaded, or no slice can be used.
+        """
+        package = self._registry.get(model_id)
+        backend = self._backend(package)
+        return classify_slices(package, backend, slices, has_gate=self._has_gates)
 
     def _backend(self, package: ModelPackage) -> Backend:
         model_id = package.manifest.id

@@ -277,6 +277,41 @@ class Segment:
     volume_ml: float | None = None
     """Of a series whose voxels have a size."""
     kind: SegmentKind = SegmentKind()
+    slice_areas_mm2: tuple[float, ...] = ()
+    """Of a series: the area on each slice."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySlice:
+    """That a prediction is about the slice of a series that speaks most for some labels."""
+
+    labels: tuple[str, ...]
+    positive_slices: tuple[int, ...]
+    """For each label on how many slices it is positive."""
+    number: int
+    """Among the slices looked at, from 1, along their normal."""
+    slices: int
+    slices_looked_at: int
+    """Without those that the model's gate doesn't let through."""
+
+    def note(self, label: str) -> str:
+        """Return in words what the slice is shown for; ``""`` if not for this label."""
+        if label not in self.labels:
+            return ""
+        count = self.positive_slices[self.labels.index(label)]
+        return f"the highest of {self.slices_looked_at} slices looked at, positive on {count}"
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        signs = "; ".join(
+            f"{label} (positive on {count})"
+            for label, count in zip(self.labels, self.positive_slices, strict=True)
+        )
+        return (
+            f"Of {self.slices_looked_at} slices looked at, of {self.slices} in the series, number "
+            f"{self.number} speaks most for: {signs}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +327,8 @@ class Prediction:
     """Preparation, inference and explanation, in seconds."""
     boxes: tuple[Box, ...] = ()
     segments: tuple[Segment, ...] = ()
+    key_slice: KeySlice | None = None
+    """Of a model that looked at all slices of a series, one by one."""
 
     @property
     def sop_instance_uid(self) -> str:

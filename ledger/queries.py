@@ -211,6 +211,7 @@ def _decision(session: Session, decision: Decision) -> dict[str, Any]:
                 "findings": row.summary["findings"],
                 "boxes": row.summary["boxes"],
                 "segments": row.summary["segments"],
+                "key_slice": row.summary.get("key_slice"),
                 "seconds": row.seconds,
             }
             for row in predictions

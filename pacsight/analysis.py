@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -102,6 +103,8 @@ def _analyze_images(
         raise WrongSourceError(
             f"Model {package.identity.model_id!r} takes single images; this is a volume."
         )
+    if package.manifest.looks_through(len(decision.sop_instance_uids)):
+        return _analyze_slices(study, package, decision, models, folder, now)
     results: list[ImageResult] = []
     masks: list[Path] = []
     refused: InferenceError | None = None
@@ -118,6 +121,36 @@ def _analyze_images(
             Image.fromarray(segment.mask.astype(np.uint8) * 255).save(masks[-1])
     if not results and refused is not None:
         raise refused
+    return _images_written(study, package, decision, results, masks, folder, now)
+
+
+def _analyze_slices(
+    study: LocalStudy,
+    package: ModelPackage,
+    decision: RoutingDecision,
+    models: ModelServer,
+    folder: Path,
+    now: datetime,
+) -> Analysis:
+    """Look through all slices of a series; the results are about the key slices."""
+    files = study.files or {}
+    opened = [partial(read_image, files[uid]) for uid in decision.sop_instance_uids]
+    results = []
+    for prediction in models.predict_slices(package.identity.model_id, opened):
+        image, header = _source(files[prediction.sop_instance_uid], folder, now)
+        results.append(ImageResult(prediction, header, image.display))
+    return _images_written(study, package, decision, results, [], folder, now)
+
+
+def _images_written(
+    study: LocalStudy,
+    package: ModelPackage,
+    decision: RoutingDecision,
+    results: Sequence[ImageResult],
+    masks: list[Path],
+    folder: Path,
+    now: datetime,
+) -> Analysis:
     seed = f"{results[0].source.StudyInstanceUID}/{package.identity.digest}"
     objects = encode_results(results, model=describe_model(package), seed=seed, now=now)
     predictions = tuple(result.prediction for result in results)

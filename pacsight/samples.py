@@ -39,9 +39,9 @@ class SamplePatient:
 
     patient_name: str = "Sample^Alice"
     patient_id: str = "SAMPLE-1"
-    patient_birth_date: str = "19700102"
+    patient_birth_date: str = "20220102"
     patient_sex: str = "F"
-    patient_age: str = "056Y"
+    patient_age: str = "004Y"
     character_set: tuple[str, ...] = ("ISO_IR 192",)
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from typer.main import get_command
 
-from inference.errors import QualityError
+from inference.errors import NotAVolumeError, QualityError
 from ledger.product import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pacsight.cli import app
 from pacsight.settings import Settings, model_in
@@ -52,16 +52,18 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_every_refusal_of_routing_is_explained() -> None:
-    source = ast.parse((REPOSITORY / "inference" / "routing.py").read_text())
+    modules = ("routing.py", "admission.py", "series_selection.py")
     strings = {
         node.value
-        for node in ast.walk(source)
+        for module in modules
+        for node in ast.walk(ast.parse((REPOSITORY / "inference" / module).read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     codes = {text for text in strings if re.fullmatch("[A-Z]+(_[A-Z]+)+", text)}
     page = (REPOSITORY / "docs" / "models.md").read_text()
     assert codes
     codes |= {error.code for error in QualityError.__subclasses__()}
+    codes |= {error.code for error in (NotAVolumeError, *NotAVolumeError.__subclasses__())}
     assert codes == set(re.findall("`([A-Z]+(?:_[A-Z]+)+)`", page))
 
 

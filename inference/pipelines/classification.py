@@ -32,11 +32,7 @@ def classify(package: ModelPackage, backend: Backend, image: SourceImage) -> Pre
     """
     manifest = package.manifest
     started = time.perf_counter()
-    tensor = prepare(image.array, manifest.input)
-    logits, *features = backend.run(tensor[np.newaxis])
-    if not np.isfinite(logits).all():
-        raise BackendError(f"Model {manifest.id!r} gave a value that is not a number.")
-    findings = findings_of(calibrate(logits[0], manifest), manifest)
+    findings, features = find(manifest, backend, image)
     return Prediction(
         model=package.identity,
         sop_instance_uids=(image.facts.sop_instance_uid,),
@@ -44,6 +40,23 @@ def classify(package: ModelPackage, backend: Backend, image: SourceImage) -> Pre
         heatmap=_explain(features, findings, backend, image, manifest),
         seconds=time.perf_counter() - started,
     )
+
+
+def find(
+    manifest: Manifest, backend: Backend, image: SourceImage
+) -> tuple[tuple[Finding, ...], list[NDArray[np.float32]]]:
+    """Return the findings of an image alone, and the feature maps that explain them.
+
+    Raises
+    ------
+    BackendError
+        The network gives values that are no numbers.
+    """
+    tensor = prepare(image.array, manifest.input)
+    logits, *features = backend.run(tensor[np.newaxis])
+    if not np.isfinite(logits).all():
+        raise BackendError(f"Model {manifest.id!r} gave a value that is not a number.")
+    return findings_of(calibrate(logits[0], manifest), manifest), features
 
 
 def _explain(

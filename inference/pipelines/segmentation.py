@@ -72,9 +72,22 @@ def segment_volume(package: ModelPackage, backend: Backend, volume: Volume) -> P
     for output in manifest.outputs:
         mask = restore(on_source_grid(masks[output.label], seen.array.shape))
         millilitres = float(np.count_nonzero(mask)) * volume.voxel_ml
-        kind = output.segment.kind
-        segments.append(Segment(output.label, output.concept.code, mask, millilitres, kind))
+        segments.append(
+            Segment(
+                output.label,
+                output.concept.code,
+                mask,
+                millilitres,
+                output.segment.kind,
+                _slice_areas_mm2(mask, volume),
+            )
+        )
     return _prediction(package, volume.sop_instance_uids, segments, started)
+
+
+def _slice_areas_mm2(mask: Mask, volume: Volume) -> tuple[float, ...]:
+    pixel = float(np.linalg.norm(np.cross(volume.affine[:3, 1], volume.affine[:3, 2])))
+    return tuple(float(count) * pixel for count in np.count_nonzero(mask, axis=(1, 2)))
 
 
 def masks_of(logits: Logits, manifest: Manifest) -> dict[str, Mask]:

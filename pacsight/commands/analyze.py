@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +69,7 @@ def _row(analysis: Analysis) -> dict[str, Any]:
     ]
     segments = [part for prediction in analysis.predictions for part in prediction.segments]
     refusal = analysis.refusal
-    return {
+    row: dict[str, Any] = {
         "input": analysis.study.name,
         "model": analysis.model and analysis.model.model_id,
         "version": analysis.model and analysis.model.version,
@@ -99,6 +100,16 @@ def _row(analysis: Analysis) -> dict[str, Any]:
         "results": [str(path) for path in analysis.results],
         "seconds": round(analysis.seconds, 3),
     }
+    key_slices = [
+        {
+            "sop_instance_uid": prediction.sop_instance_uid,
+            **asdict(prediction.key_slice),
+            "sentence": prediction.key_slice.sentence,
+        }
+        for prediction in analysis.predictions
+        if prediction.key_slice is not None
+    ]
+    return row | ({"key_slices": key_slices} if key_slices else {})
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -107,6 +118,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         if row["refused"]:
             said = f"not analysed because {row['refused']['code']}: {row['refused']['message']}"
         else:
-            said = "\n".join(prediction_texts(row))
+            keys = [str(one["sentence"]) for one in row.get("key_slices", ())]
+            said = "\n".join([*keys, *prediction_texts(row)])
         table.append((row["input"], row["model"] or "", said, row["heatmap"] or ""))
     print_table("Analysis", ("input", "model", "finding or reason", "picture"), table)

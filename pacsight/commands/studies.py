@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ledger.database import reading, transaction
+from ledger.domain import KeySlice
 from ledger.queries import (
     find_study,
     list_patients,
@@ -178,7 +179,9 @@ def decision_rows(decision: dict[str, Any]) -> list[list[str]]:
 def prediction_texts(prediction: dict[str, Any]) -> list[str]:
     """Return everything that a model said about an image or a series in words."""
     boxes = [f"{box['label']}: box, score {box['score']:.3f}" for box in prediction["boxes"]]
+    key_slice = prediction.get("key_slice")
     return [
+        *([] if key_slice is None else [KeySlice(**key_slice).sentence]),
         *(finding_text(finding) for finding in prediction["findings"]),
         *boxes,
         *(_segment_text(segment) for segment in prediction["segments"]),

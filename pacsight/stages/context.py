@@ -146,7 +146,7 @@ def source_volume(
     spool = context.settings.spool_dir
 
     def slices() -> Iterator[BinaryIO]:
-        for stored in _stored_objects(context, revision_id, list(dict.fromkeys(sop_instance_uids))):
+        for stored in _stored_objects(context, revision_id, sop_instance_uids):
             with open_object(spool, stored.segment, stored.offset, stored.size) as file:
                 yield file
 

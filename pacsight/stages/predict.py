@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ledger.domain import (
     Code,
     Finding,
     Heatmap,
+    KeySlice,
     ModelIdentity,
     Prediction,
     Segment,
@@ -71,11 +73,10 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
     first_error: InferenceError | None = None
     for uids in _sources(context, decision):
         uid = uids[0]
-        if uid in done:
+        if uid in done or (len(uids) > 1 and done):  # one answer about all of them
             continue
         try:
-            _predict_source(context, work, decision, uids)
-            done.add(uid)
+            done |= _predict_source(context, work, decision, uids)
         except InferenceError as error:
             first_error = first_error or error
             _journal_unreadable(context, uid, error)
@@ -92,37 +93,56 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
 
 def _sources(context: StageContext, decision: Decision) -> list[tuple[str, ...]]:
     """Return what the model is asked about: each image, or all slices at once."""
-    if takes_series(context, decision):
+    if takes_series(context, decision) or _looks_through(context, decision):
         return [tuple(decision.sop_instance_uids)]
     return [(uid,) for uid in decision.sop_instance_uids]
 
 
+def _looks_through(context: StageContext, decision: Decision) -> bool:
+    manifest = context.registry.get(decision.model_id).manifest
+    return manifest.looks_through(len(decision.sop_instance_uids))
+
+
 def _predict_source(
     context: StageContext, work: Work, decision: Decision, uids: tuple[str, ...]
-) -> None:
+) -> set[str]:
+    """Store what the model says about an image or a series; return the UIDs that it is about."""
     started = time.perf_counter()
-    source: SourceImage | Volume
-    if takes_series(context, decision):
-        source = source_volume(context, work.revision_id, uids)
+    predictions: Sequence[Prediction]
+    if _looks_through(context, decision):
+        slices = [partial(source_image, context, work.revision_id, uid) for uid in uids]
+        predictions = context.models.predict_slices(decision.model_id, slices)
     else:
-        source = source_image(context, work.revision_id, uids[0])
-    prediction = context.models.predict(decision.model_id, source)
-    uid = uids[0]
+        source: SourceImage | Volume
+        if takes_series(context, decision):
+            source = source_volume(context, work.revision_id, uids)
+        else:
+            source = source_image(context, work.revision_id, uids[0])
+        predictions = [context.models.predict(decision.model_id, source)]
+    seconds = (time.perf_counter() - started) / len(predictions)
+    rows = [_row(context, decision, prediction, seconds) for prediction in predictions]
+    with transaction(context.database) as session:
+        session.add_all(rows)
+    return {prediction.sop_instance_uid for prediction in predictions}
+
+
+def _row(
+    context: StageContext, decision: Decision, prediction: Prediction, seconds: float
+) -> PredictionRow:
+    """Write the arrays of a prediction and return the row that names them."""
+    uid = prediction.sop_instance_uid
     # The UID comes from outside: its digest makes a safe file name.
     name = hashlib.sha256(uid.encode()).hexdigest()[:24]
     artifact = Path(ARTIFACTS) / str(decision.id) / f"{name}.npz"
     write_durably(context.settings.data_dir / artifact, _pack(prediction))
-    with transaction(context.database) as session:
-        session.add(
-            PredictionRow(
-                decision_id=decision.id,
-                sop_instance_uid=uid,
-                summary=_summary(prediction),
-                artifact=str(artifact),
-                seconds=time.perf_counter() - started,
-                created_at=context.clock(),
-            )
-        )
+    return PredictionRow(
+        decision_id=decision.id,
+        sop_instance_uid=uid,
+        summary=_summary(prediction),
+        artifact=str(artifact),
+        seconds=seconds,
+        created_at=context.clock(),
+    )
 
 
 def _refuse(context: StageContext, decision: Decision, error: InferenceError) -> None:
@@ -167,11 +187,13 @@ def _summary(prediction: Prediction) -> dict[str, Any]:
                 "label": segment.label,
                 "concept": asdict(segment.concept),
                 "volume_ml": segment.volume_ml,
+                "slice_areas_mm2": segment.slice_areas_mm2,
                 "voxels": int(segment.mask.sum()),
                 "kind": asdict(segment.kind),
             }
             for segment in prediction.segments
         ],
+        "key_slice": prediction.key_slice and asdict(prediction.key_slice),
         "sop_instance_uids": list(prediction.sop_instance_uids),
     }
 
@@ -193,7 +215,16 @@ def load_prediction(row: PredictionRow, data_dir: Path) -> Prediction:
             for number, item in enumerate(summary["segments"]):
                 mask, concept = arrays[f"mask{number}"], Code(**item["concept"])
                 kind = SegmentKind.from_json(item["kind"])
-                segments.append(Segment(item["label"], concept, mask, item["volume_ml"], kind))
+                segments.append(
+                    Segment(
+                        item["label"],
+                        concept,
+                        mask,
+                        item["volume_ml"],
+                        kind,
+                        tuple(item.get("slice_areas_mm2", ())),
+                    )
+                )
     except (OSError, ValueError, KeyError) as error:
         raise StageError("The stored prediction can't be read; replay the study.") from error
     return Prediction(
@@ -207,4 +238,12 @@ def load_prediction(row: PredictionRow, data_dir: Path) -> Prediction:
         seconds=row.seconds,
         boxes=tuple(Box(**{**box, "concept": Code(**box["concept"])}) for box in summary["boxes"]),
         segments=tuple(segments),
+        key_slice=_key_slice(summary.get("key_slice")),
     )
+
+
+def _key_slice(item: dict[str, Any] | None) -> KeySlice | None:
+    if item is None:
+        return None
+    lists = {name: tuple(item[name]) for name in ("labels", "positive_slices")}
+    return KeySlice(**{**item, **lists})

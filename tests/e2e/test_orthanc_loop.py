@@ -123,7 +123,7 @@ def test_chest_radiograph_comes_back_with_report_and_heatmap(
 
 
 def _no_phi_in(log: str) -> bool:
-    return not any(secret in log for secret in ("Marked", "Person", "4711", "19700102"))
+    return not any(secret in log for secret in ("Marked", "Person", "4711", "20220102"))
 
 
 def _pacsight(service: Service, *arguments: str) -> str:

@@ -11,7 +11,7 @@ import yaml
 from inference.manifest import parse_manifest
 from inference.networks import build_manifest_network
 from inference.weights import save_weights
-from tests.inference.factories import manifest_data
+from tests.inference.factories import manifest_data, write_model
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 HEART = {"scheme": "SCT", "value": "80891009", "meaning": "Heart"}
@@ -38,6 +38,28 @@ def write_volume_model(root: Path) -> Path:
         activation="sigmoid",
         calibration={},
         outputs=[{"label": "Heart", "channel": 0, "threshold": 0.5, "concept": HEART}],
+    )
+
+
+def write_slice_model(root: Path) -> Path:
+    """Write a classifier that looks through the slices of a CT series; class 1 is "normal"."""
+    normal = {"scheme": "SCT", "value": "17621005", "meaning": "Normal"}
+    return write_model(
+        root,
+        id="toy-slices",
+        accepts=[{"modality": ["CT"], "plane": ["AXIAL"]}],
+        input={
+            "shape": [3, 64, 64],
+            "slices": "together",
+            "color": "gray",
+            "resize": "squash",
+            "mean": [0.5],
+            "std": [0.5],
+        },
+        outputs=[
+            {"label": "Heart", "channel": 0, "threshold": 0.0, "concept": HEART},
+            {"label": "Normal", "channel": 1, "threshold": 0.5, "concept": normal},
+        ],
     )
 
 

@@ -17,10 +17,12 @@ from inference.model_server import ModelServer
 from inference.nifti import read_nifti
 from inference.reading import read_image
 from inference.registry import scan_models
+from ledger.domain import KeySlice
 from pacsight.analysis import Analysis, analyze_study
 from pacsight.local_studies import collect_studies
 from pacsight.samples import chest_radiograph, ct_series
-from tests.pacsight.models import write_mask_model, write_volume_model
+from tests.inference.stacks import StackMade
+from tests.pacsight.models import write_mask_model, write_slice_model, write_volume_model
 from tests.service import one_model
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -147,6 +149,48 @@ def test_series_with_a_missing_slice_is_refused_with_its_reason(
     (found,) = (item for item in analyses if item.model and item.model.model_id == "toy-volume")
     assert found.refusal is not None
     assert (found.refusal.code, "evenly spaced" in found.refusal.message) == ("SLICE_GAP", True)
+
+
+def test_series_gets_one_answer_about_the_slice_that_speaks_most(tmp_path: Path) -> None:
+    write_slice_model(tmp_path / "models")
+    series = ct_series(3, slices=6, rows=64, columns=64)
+    (tmp_path / "ct").mkdir()
+    for number, ds in enumerate(series):
+        ds.save_as(tmp_path / "ct" / f"{number}.dcm", enforce_file_format=True)
+    (found,) = analyze(tmp_path / "models", tmp_path / "ct", tmp_path / "out")
+    (prediction,) = found.predictions
+    alone = {}
+    for number, ds in enumerate(series):
+        path = tmp_path / "ct" / f"{number}.dcm"
+        (one,) = analyze(tmp_path / "models", path, tmp_path / "alone")
+        alone[ds.SOPInstanceUID] = one.predictions[0].findings[0].probability
+    assert prediction.sop_instance_uid == max(alone, key=alone.__getitem__)
+    assert prediction.findings[0].probability == pytest.approx(max(alone.values()), rel=1e-6)
+    upwards = sorted(series, key=lambda ds: float(ds.ImagePositionPatient[2]))
+    place = [ds.SOPInstanceUID for ds in upwards].index(prediction.sop_instance_uid) + 1
+    assert prediction.key_slice == KeySlice(("Heart",), (6,), place, 6, 6)
+    sentence = b"Heart: positive, the highest of 6 slices looked at, positive on 6"
+    assert sentence in found.results[0].read_bytes()
+    assert [dcmread(result).Modality for result in found.results] == ["SR", "OT"]
+
+
+def test_enhanced_object_gives_the_mask_of_its_slices(models: Path, tmp_path: Path) -> None:
+    shades = np.add.outer(np.add.outer(np.arange(10), np.arange(24)), np.arange(20)) * 9
+    made = StackMade(values=shades.astype(np.int16))
+    (tmp_path / "classic").mkdir()
+    for number, ds in enumerate(made.slices(range(10))):
+        ds.save_as(tmp_path / "classic" / f"{number}.dcm", enforce_file_format=True)
+    made.enhanced([3, 1, 2, 0, *range(9, 3, -1)]).save_as(
+        tmp_path / "enhanced.dcm", enforce_file_format=True
+    )
+    masks = []
+    for name in ("classic", "enhanced.dcm"):
+        analyses = analyze(models, tmp_path / name, tmp_path / "out")
+        (found,) = (item for item in analyses if item.refusal is None)
+        assert [dcmread(result).Modality for result in found.results] == ["SR", "SEG", "OT"]
+        masks.append(nibabel.load(found.masks[0]))
+    np.testing.assert_array_equal(masks[0].dataobj, masks[1].dataobj)
+    np.testing.assert_allclose(masks[0].affine, masks[1].affine)
 
 
 def test_colour_photograph_for_a_model_of_radiographs_is_refused_by_its_gate(
