@@ -29,6 +29,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+import inference.jpeg12  # noqa: F401 - registers a decoder
 from inference.display_values import color_values, frame_header, gray_values, modality_values
 from inference.encoded_pixels import are_pixels_cut, is_header_cut
 from inference.errors import (
