@@ -46,8 +46,8 @@ class Volume:
     affine
         float64 [4, 4]: (slice, row, column, 1) to millimetres in the patient, DICOM's LPS.
     headers
-        The header of each slice, without pixel data, in the order of the slices; of a multi-frame
-        object its one header; none from NIfTI.
+        The header of each slice, without pixel data, in the order of the slices; none from NIfTI.
+        Slices that are frames of one object share its header.
     frame_numbers
         Of a multi-frame object the number (from 1) of the frame that each slice is; else none.
     volumes
@@ -84,7 +84,7 @@ class Volume:
 
     @property
     def sop_instance_uids(self) -> tuple[str, ...]:
-        """SOP Instance UID of each header; one empty one without headers."""
+        """SOP Instance UID of each slice; one empty one without headers."""
         return tuple(str(header.SOPInstanceUID) for header in self.headers) or ("",)
 
     def percentiles(self, low: float, high: float) -> tuple[float, float]:
@@ -97,9 +97,8 @@ class Volume:
         """Return what is said of one slice, functional groups included; None from NIfTI."""
         if not self.headers:
             return None
-        if self.frame_numbers:
-            return frame_header(self.headers[0], self.frame_numbers[index] - 1)
-        return frame_header(self.headers[index])
+        number = self.frame_numbers[index] if self.frame_numbers else 1
+        return frame_header(self.headers[index], number - 1)
 
 
 def read_series(files: Iterable[BinaryIO]) -> Volume:
@@ -133,14 +132,14 @@ def read_series(files: Iterable[BinaryIO]) -> Volume:
             planes = [frame.plane for frame in frames]
         else:
             planes.append(plane_of(image.facts))
-        headers.append(image.dataset)
+        headers += [image.dataset] * (len(planes) - len(headers))
         _check_size(planes)
         values += [_compact(plane) for plane in read_frames(file, image, numbers or [1])]
     stack = stack_of(planes)
     return Volume(
         _block(values, stack.order),
         stack.affine,
-        tuple(headers if numbers else (headers[index] for index in stack.order)),
+        tuple(headers[index] for index in stack.order),
         tuple(numbers[index] for index in stack.order) if numbers else (),
         volumes,
     )

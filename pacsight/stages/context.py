@@ -146,7 +146,8 @@ def source_volume(
     spool = context.settings.spool_dir
 
     def slices() -> Iterator[BinaryIO]:
-        for stored in _stored_objects(context, revision_id, sop_instance_uids):
+        objects = list(dict.fromkeys(sop_instance_uids))  # frames of one object share its UID
+        for stored in _stored_objects(context, revision_id, objects):
             with open_object(spool, stored.segment, stored.offset, stored.size) as file:
                 yield file
 
