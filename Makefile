@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
-ROUNDS ?= 10
+KILLS ?= 150
 PACKAGES := pacsight viewer_api scp inference dicom_out ledger training
 
 .DEFAULT_GOAL := help
@@ -60,9 +60,8 @@ bench: setup peers ## the measurements of benchmarks/, some minutes
 viewers: setup peers ## the results in a real OHIF, fetched with npm; pictures in build/viewers
 	@$(BIN)/python -m tests.viewers
 
-soak: setup peers ## the reliability tests ROUNDS times (10)
-	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
-		$(BIN)/python -m pytest -q tests/reliability || exit 1; done
+soak: setup peers ## the long form of the kill matrix: KILLS (150) on each database, half an hour
+	@$(BIN)/python -m tests.reliability.matrix --kills $(KILLS)
 
 clean: ## caches and what demo and tests left; .venv and data stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks \

@@ -25,7 +25,7 @@ from pacsight.work import Stage, Work
 APPLICATION_VERSION = "pipeline-1"  # constant: the default, a source hash, strands jobs at upgrades
 POLL_S = 0.1
 RETRIES_OF_A_STEP = 8  # of retryable errors such as a locked ledger: 1 s, 2 s, … about 2 minutes
-STARTS_OF_A_JOB = 4  # a job that kills its worker each time is given up after this many starts
+STARTS_OF_A_JOB = 10  # a job that kills its worker each time is given up after this many starts
 QUEUES = {
     Stage.ROUTE: "cpu",
     Stage.PREDICT: "predict",

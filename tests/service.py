@@ -80,7 +80,13 @@ class Service:
             self._ledger = open_ledger(self.settings)
         return self._ledger
 
-    def start(self, role: str, *options: str, program: Sequence[str] = ("-m", "pacsight")) -> None:
+    def start(
+        self,
+        role: str,
+        *options: str,
+        program: Sequence[str] = ("-m", "pacsight"),
+        wait: bool = True,
+    ) -> None:
         """Start ``scp``, ``worker`` or ``serve``; for the receiver wait until it answers."""
         command = [
             sys.executable,
@@ -95,7 +101,7 @@ class Service:
             self.processes[role] = subprocess.Popen(
                 command, cwd=REPOSITORY, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
-        if role != "worker":
+        if wait and role != "worker":
             self.wait_for_echo()
 
     def wait_for_echo(self) -> None:

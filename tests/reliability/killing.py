@@ -1,8 +1,9 @@
-"""A worker that kills itself (SIGKILL) once, at a chosen moment; later starts are ordinary.
+"""A process of Pacsight that kills itself (SIGKILL) once, at a chosen moment.
 
-``python -m tests.reliability.killing_worker MOMENT MARKER --config FILE worker``: the moment is a
-key of :data:`MOMENTS`, the marker a file that tells that it has happened. The product has no hook
-for this: the functions are replaced here, in this process.
+``python -m tests.reliability.killing MOMENT MARKER --config FILE worker``: the moment is a key of
+:data:`WORKER` or :data:`LISTENER`, the marker a file that tells that it has happened; later starts
+with the same marker are ordinary. The product has no hook for this: the functions are replaced
+here, in this process.
 """
 
 from __future__ import annotations
@@ -22,22 +23,27 @@ import pacsight.stages
 import pacsight.stages.deliver
 import pacsight.stages.encode
 import pacsight.stages.predict
+import scp.group_commit
+import scp.ledger_writer
+import scp.spool
+import scp.upper_layer
 from ledger.database import reading
 from ledger.tables import ReceivedObject
 from pacsight.cli import main
 from pacsight.work import Stage
 
 Function = Callable[..., Any]
+Moments = dict[str, tuple[Any, str, str]]
 ALWAYS = "before predict, every time"
-MOMENTS: dict[str, tuple[Any, str, str]] = {
+WORKER: Moments = {
     "before indexing": (pacsight.dispatcher, "index_received", "before"),
     "after indexing": (pacsight.dispatcher, "index_received", "after"),
     "after completion": (pacsight.dispatcher, "close_complete_studies", "after"),
+    "before a job is handed over": (pacsight.engine.DurableEngine, "submit", "before"),
     "after a job is handed over": (pacsight.engine.DurableEngine, "submit", "after"),
     "before route": (pacsight.stages.STAGES, Stage.ROUTE, "before"),
     "after route": (pacsight.stages.STAGES, Stage.ROUTE, "after"),
     "before predict": (pacsight.stages.STAGES, Stage.PREDICT, "before"),
-    ALWAYS: (pacsight.stages.STAGES, Stage.PREDICT, "always"),
     "between heatmap and row": (pacsight.stages.predict, "write_durably", "after"),
     "after predict": (pacsight.stages.STAGES, Stage.PREDICT, "after"),
     "before encode": (pacsight.stages.STAGES, Stage.ENCODE, "before"),
@@ -48,11 +54,28 @@ MOMENTS: dict[str, tuple[Any, str, str]] = {
     "after sending, before it is noted": (pacsight.stages.deliver, "send", "after"),
     "after deliver": (pacsight.stages.STAGES, Stage.DELIVER, "after"),
 }
+LISTENER: Moments = {
+    "in the middle of an object": (scp.upper_layer.Reception, "read_from", "before"),
+    "before the sync": (scp.spool.ObjectWriter, "seal", "before"),
+    "after the sync, before the row": (scp.spool.ObjectWriter, "seal", "after"),
+    "after the row, before its commit": (scp.ledger_writer.LedgerWriter, "_begin", "after"),
+    "after the commit, before Success": (scp.group_commit.GroupCommit, "store", "after"),
+    "after Success": (scp.upper_layer.StoreDUL, "_finish_store", "after"),
+    "before the end of an association": (
+        scp.ledger_writer.LedgerWriter,
+        "close_associations",
+        "before",
+    ),
+}
+EVERY_TIME: Moments = {ALWAYS: (pacsight.stages.STAGES, Stage.PREDICT, "always")}
+MOMENTS = WORKER | LISTENER | EVERY_TIME
+POLLS = {"index_received", "close_complete_studies"}
+"""called again and again; only a call that finds something to do counts"""
 
 
 def deadly(function: Function, when: str, marker: Path) -> Function:
     """Return `function` that kills this process before or after it did something, once."""
-    is_poll = function.__name__ in {"index_received", "close_complete_studies"}
+    is_poll = function.__name__ in POLLS
 
     def replacement(*args: Any, **kwargs: Any) -> Any:
         if when == "always":
@@ -82,6 +105,8 @@ def _has_objects(database: Engine) -> bool:
 if __name__ == "__main__":
     moment, marker = sys.argv.pop(1), Path(sys.argv.pop(1))
     owner, name, when = MOMENTS[moment]
+    if when == "always":
+        pacsight.engine.STARTS_OF_A_JOB = 3  # or the test takes long
     if isinstance(owner, dict):
         owner[name] = deadly(owner[name], when, marker)
     else:
