@@ -3,8 +3,8 @@
     python -m tests.reliability.matrix [--kills 300] [--out FILE]
 
 A real Pacsight, a real Orthanc as PACS, modalities that send without pause, on SQLite and on
-PostgreSQL. In the first part receiver and worker run by themselves and die at each step in turn and at
-random moments; in the second ``pacsight serve`` runs, and the supervisor, its children, or all at
+PostgreSQL. First, receiver and worker run by themselves and die at each step in turn and
+at random moments; then ``pacsight serve`` runs, and the supervisor, its children, or all at
 once are killed. In the end nobody is killed any more, and the PACS is compared with what the
 modalities were told.
 """
