@@ -4,6 +4,8 @@ Each package has one tree of its own in its ``errors.py``; all grow from here::
 
     PacsightError
     ├── LedgerError            the database can't be used
+    ├── StoreError             the object store can't be used
+    │   └── StoreMissingError  what the ledger names is not in it
     ├── UnreadableError        a DICOM header can't be read
     │   ├── UidMissingError    an identifying UID is absent or empty
     │   ├── UidInvalidError    an identifying UID is too long or no UID
@@ -34,6 +36,20 @@ class LedgerError(PacsightError):
 
     code = "LEDGER_UNAVAILABLE"
     retryable = True
+
+
+class StoreError(PacsightError):
+    """The object store can't be written or read."""
+
+    code = "STORE_UNAVAILABLE"
+    retryable = True
+
+
+class StoreMissingError(StoreError):
+    """The object store does not hold what the ledger names."""
+
+    code = "STORE_MISSING"
+    retryable = False
 
 
 class UnreadableError(PacsightError):

@@ -12,7 +12,6 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
@@ -23,7 +22,7 @@ from ledger.errors import PacsightError
 from ledger.tables import Decision, Delivery, Job, ResultObjectRow, Revision
 from ledger.worklist import refresh_worklist
 from pacsight.engine import DurableEngine
-from pacsight.exclusive import abandoned
+from pacsight.heartbeat import living_spools
 from pacsight.peers import ask_source
 from pacsight.settings import Settings
 from pacsight.stages.deliver import pending, postpone
@@ -37,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.1
 RECONCILE_S = 10.0
-WORKER_LOCKS = "worker-{}.lock"
 PATIENCE_AFTER_ERROR_S = 2.0
 
 
@@ -50,16 +48,15 @@ class Dispatcher:
         database: Engine,
         engine: DurableEngine,
         clock: Callable[[], float],
-        own_lock: Path,
     ) -> None:
         self._settings = settings
         self._database = database
         self._engine = engine
         self._clock = clock
-        self._own_lock = own_lock
         ask = partial(ask_source, settings.scp.ae_title)
         self._sources = Sources(settings.sources, ask)
         self._reader = EvidenceReader(self._sources)
+        self._shared_store = settings.open_shared_store()
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set; what may pass, such as a locked ledger, is waited for."""
@@ -68,7 +65,6 @@ class Dispatcher:
             try:
                 busy = self.tick()
                 if self._clock() - reconciled_at > RECONCILE_S:
-                    self.take_over()
                     self.reconcile()
                     reconciled_at = self._clock()
                 stop.wait(0 if busy else TICK_S)
@@ -82,7 +78,11 @@ class Dispatcher:
     def tick(self) -> bool:
         """Do what is due now; tell whether there was anything."""
         now = self._clock()
-        indexed = index_received(self._database, self._settings.spool_dir, now=now)
+        indexed = index_received(
+            self._database, self._settings.spool_dir, now=now, store=self._shared_store
+        )
+        if self._shared_store is not None:
+            self._reader.spools = living_spools(self._database)
         closed = close_complete_studies(
             self._database,
             self._settings.completeness,
@@ -120,14 +120,6 @@ class Dispatcher:
         with transaction(self._database) as session:
             job_queued(session, work, subject, self._clock())
         self._engine.submit(work)
-
-    def take_over(self) -> None:
-        """Go on with what workers on this data folder left that ended and did not come back."""
-        folder = self._own_lock.parent
-        for lock in abandoned(folder, WORKER_LOCKS.format("*"), self._own_lock):
-            name = lock.stem.removeprefix("worker-")
-            self._engine.take_over(name)
-            logger.warning("worker %s is gone; its work goes on here", name)
 
     def reconcile(self) -> None:
         """Give a coded end to jobs that the engine has given up, such as one that kills workers."""

@@ -25,7 +25,7 @@ from pacsight.work import Stage, Work
 APPLICATION_VERSION = "pipeline-1"  # constant: the default, a source hash, strands jobs at upgrades
 POLL_S = 0.1
 RETRIES_OF_A_STEP = 8  # of retryable errors such as a locked ledger: 1 s, 2 s, … about 2 minutes
-STARTS_OF_A_JOB = 10  # a job that kills its worker each time is given up after this many starts
+RECOVERIES = 1_000_000  # pacsight.stages knows better which job kills workers: decision 13
 QUEUES = {
     Stage.ROUTE: "cpu",
     Stage.PREDICT: "predict",
@@ -44,8 +44,7 @@ class DurableEngine:
     url
         ``sqlite:///path`` or ``postgresql://…``.
     executor_id
-        Name of this worker: after a restart it resumes the work of the same name, so two living
-        processes must never share one.
+        Of this process alone: two that live must never share one.
     perform
         Does one unit and returns those that follow. Called from the engine's threads.
     concurrency
@@ -84,13 +83,13 @@ class DurableEngine:
         def step(data: dict[str, Any]) -> list[dict[str, Any]]:
             return [following.to_json() for following in perform(Work.from_json(data))]
 
-        @DBOS.workflow(name="work", max_recovery_attempts=STARTS_OF_A_JOB)
+        @DBOS.workflow(name="work", max_recovery_attempts=RECOVERIES)
         def workflow(data: dict[str, Any]) -> None:
             for following in step(data):
                 self.submit(Work.from_json(following))
 
     def start(self) -> None:
-        """Create missing tables, resume what this executor left, serve the queues."""
+        """Create missing tables and serve the queues."""
         DBOS.listen_queues(list(self._concurrency))
         DBOS.launch()
         for queue in set(QUEUES.values()):
@@ -102,7 +101,7 @@ class DurableEngine:
             )
 
     def stop(self, patience_s: int = 10) -> None:
-        """Wait `patience_s` seconds for running steps; what is left resumes at the next start."""
+        """Wait `patience_s` seconds for running steps; what is left is for :meth:`take_over`."""
         DBOS.destroy(workflow_completion_timeout_sec=patience_s, destroy_registry=True)
 
     def submit(self, work: Work) -> None:

@@ -8,8 +8,7 @@
         ├── AlreadyRunningError    another process holds this role
         ├── NotFoundError          no such study, model, delivery or file
         ├── StageError             a stage of the workflow can't go on
-        ├── StudyHeldError         nobody has decided yet whose study it is
-        └── DiskError              a stage can't write its output; tried again
+        └── StudyHeldError         nobody has decided yet whose study it is
 """
 
 from ledger.errors import PacsightError
@@ -49,13 +48,6 @@ class StageError(OperationError):
     """A stage can't go on: what it needs is missing from the ledger or the disk."""
 
     code = "STAGE_INPUT_MISSING"
-
-
-class DiskError(OperationError):
-    """The data folder can't be written."""
-
-    code = "DISK_WRITE_FAILED"
-    retryable = True
 
 
 class StudyHeldError(OperationError):

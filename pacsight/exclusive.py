@@ -11,19 +11,6 @@ from pathlib import Path
 from pacsight.errors import AlreadyRunningError
 
 
-def abandoned(folder: Path, pattern: str, own: Path) -> Iterator[Path]:
-    """Yield each lock file that its process no longer holds, held meanwhile; it is then removed."""
-    for path in sorted(folder.glob(pattern)):
-        if path == own:
-            continue
-        try:
-            with exclusive(path):
-                yield path
-                path.unlink(missing_ok=True)
-        except AlreadyRunningError:
-            continue
-
-
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold a lock file; the kernel frees it however the process ends.
@@ -38,8 +25,6 @@ def exclusive(path: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink == 0:  # removed by abandoned() meanwhile
-                raise BlockingIOError
         except BlockingIOError as error:
             raise AlreadyRunningError(
                 f"{path.stem} runs already on this data folder; stop it or choose another name."

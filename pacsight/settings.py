@@ -25,6 +25,7 @@ from dicom_out.destination import DeliveryConfig, Destination
 from dicom_out.profile import PROFILES, Profile
 from inference.config import InferenceConfig
 from ledger.database import migrate, open_database
+from ledger.store import Store, open_store
 from pacsight.errors import SettingsError
 from scp.config import CompletenessConfig, ListenerConfig, Source, StatRule
 from viewer_api.config import WebConfig
@@ -45,6 +46,8 @@ class Settings(BaseSettings):
     """ledger, engine, spool, results, artifacts, compiled models"""
     database_url: str | None = None
     """``postgresql://…`` to run on several machines; default: SQLite files in data_dir"""
+    object_store_url: str | None = None
+    """``file:///folder`` or ``s3://bucket/prefix`` that all machines reach; default: data_dir"""
     models_dir: Path = Path("checkpoints")
     scp: ListenerConfig = ListenerConfig()
     completeness: CompletenessConfig = CompletenessConfig()
@@ -85,6 +88,12 @@ class Settings(BaseSettings):
         own = {profile.name: profile for profile in self.profiles}
         return {**PROFILES, **own}[destination.profile]
 
+    @field_validator("object_store_url")
+    @classmethod
+    def _store_is_of_a_known_kind(cls, value: str | None) -> str | None:
+        open_store(value, Path())
+        return value
+
     @property
     def ledger_url(self) -> str:
         """Database of the ledger."""
@@ -99,6 +108,14 @@ class Settings(BaseSettings):
     def spool_dir(self) -> Path:
         """Folder of the received segments."""
         return self.data_dir / "spool"
+
+    def open_store(self) -> Store:
+        """Return where heatmaps, masks and results lie."""
+        return open_store(self.object_store_url, self.data_dir)
+
+    def open_shared_store(self) -> Store | None:
+        """Return where received objects go that other machines read; None on one machine."""
+        return self.open_store() if self.object_store_url else None
 
     def inference_config(self) -> InferenceConfig:
         """Inference settings with the cache folder placed below data_dir unless set."""

@@ -54,6 +54,7 @@ def run_web(settings: Settings, stop: threading.Event, *, name: str | None = Non
             intake=LocalIntake(settings.scp, settings.spool_dir, database, f"web-{name}"),
             data_dir=settings.data_dir,
             spool_dir=settings.spool_dir,
+            store=settings.open_store(),
             destinations=settings.destinations,
             profile_of=settings.profile_of,
             ae_title=settings.scp.ae_title,

@@ -87,11 +87,13 @@ def job_queued(session: Session, work: Work, subject: str, now: float) -> None:
     touch_revision(session, work.revision_id, now)
 
 
-def job_started(session: Session, work: Work, now: float) -> None:
-    """Record that a worker has taken `work` up (again, after a crash)."""
+def job_started(session: Session, work: Work, now: float) -> int:
+    """Record that a worker has taken `work` up; return how often that was in vain, plus one."""
     job = session.get_one(Job, work.key)
     job.state, job.started_at, job.error_code, job.error = JobState.RUNNING, now, None, None
     touch_revision(session, job.revision_id, now)
+    job.starts += 1
+    return job.starts
 
 
 def job_done(session: Session, work: Work, now: float) -> None:
@@ -104,7 +106,7 @@ def job_done(session: Session, work: Work, now: float) -> None:
 def job_hindered(session: Session, work: Work, code: str, message: str) -> None:
     """Record why `work` did not get on this time; it will be tried again."""
     job = session.get_one(Job, work.key)
-    job.error_code, job.error = code, message
+    job.error_code, job.error, job.starts = code, message, 0
 
 
 def job_failed(session: Session, key: str, code: str, message: str, now: float) -> None:

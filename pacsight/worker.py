@@ -15,16 +15,18 @@ from inference.model_server import ModelServer
 from inference.registry import Registry, scan_models
 from ledger.database import transaction
 from ledger.events import record
-from pacsight.dispatcher import WORKER_LOCKS, Dispatcher
+from pacsight.dispatcher import Dispatcher
 from pacsight.engine import DurableEngine
 from pacsight.exclusive import exclusive
+from pacsight.heartbeat import INTAKE, Heartbeat, Identity
 from pacsight.settings import Settings, open_ledger
 from pacsight.stages import perform
 from pacsight.stages.context import StageContext
+from scp.segments import spool_identity
 
 logger = logging.getLogger(__name__)
 
-QUEUES = ("intake", "cpu", "predict", "deliver")
+QUEUES = (INTAKE, "cpu", "predict", "deliver")
 WARM_JOIN_S = 10.0
 """How long a stopping worker waits for a model that is just being loaded."""
 CONCURRENCY = {"cpu": 2, "predict": 1, "deliver": 4}
@@ -38,10 +40,10 @@ def run_worker(
     Parameters
     ----------
     name
-        A restarted worker resumes what the worker of the same name left, so a second living one is
-        refused.
+        A restarted worker resumes at once what the worker of the same name on the same data folder
+        left, so a second living one is refused.
     queues
-        Which of :data:`QUEUES` to serve; ``intake`` is the dispatcher.
+        Which of :data:`QUEUES` to serve; ``intake`` reads this machine's spool and dispatches.
 
     Raises
     ------
@@ -50,19 +52,24 @@ def run_worker(
     LedgerError
         The database can't be opened.
     """
-    lock = settings.data_dir / WORKER_LOCKS.format(name)
-    with exclusive(lock):
+    with exclusive(settings.data_dir / f"worker-{name}.lock"):
         database = open_ledger(settings)
         registry = scan_models(settings.models_dir)
         models = ModelServer(registry, settings.inference_config(), has_gates=True)
-        context = StageContext(settings, database, registry, models, time.time)
+        context = StageContext(
+            settings, database, settings.open_store(), registry, models, time.time
+        )
+        identity = Identity.draw(name, spool_identity(settings.spool_dir), tuple(queues))
         engine = DurableEngine(
             settings.engine_url,
-            executor_id=name,
+            executor_id=identity.executor_id,
             perform=partial(perform, context),
             concurrency={queue: CONCURRENCY[queue] for queue in queues if queue in CONCURRENCY},
         )
+        heartbeat = Heartbeat(database, identity, engine.take_over)
+        heartbeat.begin()
         engine.start()
+        heartbeat.start()
 
         def get_ready() -> None:
             if "predict" in queues:
@@ -74,11 +81,12 @@ def run_worker(
         getting_ready = threading.Thread(target=get_ready, name="warm", daemon=True)
         getting_ready.start()
         try:
-            if "intake" in queues:
-                Dispatcher(settings, database, engine, time.time, lock).run(stop)
+            if INTAKE in queues:
+                Dispatcher(settings, database, engine, time.time).run(stop)
             stop.wait()
         finally:
             engine.stop()
+            heartbeat.stop()
             getting_ready.join(WARM_JOIN_S)
             database.dispose()
 

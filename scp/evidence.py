@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, and_, false, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from ledger.domain import InstanceFacts, ObjectState
@@ -89,10 +89,17 @@ class EvidenceReader:
     ----------
     sources
         Answers of sources; without, no source is asked.
+
+    Attributes
+    ----------
+    spools
+        Identities of those that are being read; only their unread objects are waited for. None for
+        all. A machine that is gone must not hold up the others' studies.
     """
 
     def __init__(self, sources: SourceBoard | None = None) -> None:
         self._sources = sources
+        self.spools: Collection[str] | None = None
         self._contents: dict[int, tuple[tuple[int, int], _Content]] = {}
 
     def load(
@@ -101,7 +108,7 @@ class EvidenceReader:
         """Return the evidence of the chosen studies by their ids."""
         read_until = session.scalar(
             select(ReceivedObject.received_at)
-            .where(ReceivedObject.state == ObjectState.RECEIVED)
+            .where(ReceivedObject.state == ObjectState.RECEIVED, self._is_read())
             .order_by(ReceivedObject.id)
             .limit(1)
         )
@@ -137,6 +144,12 @@ class EvidenceReader:
                 **more,
             )
         return evidence
+
+    def _is_read(self) -> ColumnElement[bool]:
+        if self.spools is None:
+            return true()
+        starts = (ReceivedObject.segment.startswith(f"{spool}-") for spool in self.spools)
+        return or_(false(), *starts)
 
     def request(self, session: Session, study_id: int) -> Request:
         """Return how urgent a study is, as far as its objects tell."""

@@ -7,7 +7,7 @@ batch; studies are locked in the order of their UIDs, so that writers never wait
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -27,6 +27,7 @@ from ledger.tables import (
 )
 from scp.header import ObjectHeader
 from scp.patient_guard import add_claim, read_claims, review
+from scp.spool import SpooledObject
 
 INDEXER = "indexer"
 """actor of the events"""
@@ -43,13 +44,20 @@ class Quarantined:
 Outcome: TypeAlias = ObjectHeader | Quarantined
 
 
-def write_outcomes(session: Session, outcomes: Sequence[tuple[int, Outcome]], now: float) -> int:
+def write_outcomes(
+    session: Session,
+    outcomes: Sequence[tuple[int, Outcome]],
+    now: float,
+    places: Mapping[int, SpooledObject] | None = None,
+) -> int:
     """Give objects that are still ``received`` their final state.
 
     Parameters
     ----------
     outcomes
         Ids of ``received_object`` in ascending order, each with what was read.
+    places
+        Where the bytes of some lie now.
 
     Returns
     -------
@@ -70,7 +78,8 @@ def write_outcomes(session: Session, outcomes: Sequence[tuple[int, Outcome]], no
             if isinstance(outcome, Quarantined):
                 subject = received[object_id].sop_instance_uid
                 index.record("object.quarantined", subject, object=object_id, code=outcome.code)
-            states.append({"id": object_id, **state})
+            place = (places or {}).get(object_id)
+            states.append({"id": object_id, **state, **({} if place is None else asdict(place))})
     if states:
         session.flush()
         index.review_patients()

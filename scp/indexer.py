@@ -3,29 +3,35 @@
 Objects are taken in the order of their rows, read outside any transaction, and written in small
 ones, so that the listener's commits hardly wait. Killed anywhere, the next run starts again with
 what is still ``received``. Bytes are never changed or removed here.
+
+With several machines each reads its own spool, and what was read goes as one pack into the object
+store before the rows are written: a row that says ``indexed`` names bytes that every machine
+reaches.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, true
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
 from ledger.database import describe, reading, transaction
 from ledger.domain import ObjectState
 from ledger.errors import LedgerError, UnreadableError
+from ledger.store import Store
 from ledger.tables import ReceivedObject
 from scp.errors import SpoolError
 from scp.header import ObjectHeader, read_header
 from scp.index_rows import INDEXER, Outcome, Quarantined, write_outcomes
-from scp.spool import open_object
+from scp.packing import Unread, pack
+from scp.segments import spool_identity
+from scp.spool import SpooledObject, open_object
 
 logger = logging.getLogger(__name__)
 
@@ -34,24 +40,16 @@ BATCH = 64
 
 READ_LOCK = 0x50414358
 WRITE_LOCK = 0x50414359
-"""PostgreSQL advisory locks: one process reads, and whatever happens only one writes"""
+"""PostgreSQL advisory locks: one process reads a spool, and whatever happens only one writes"""
 
 
-@dataclass(frozen=True, slots=True)
-class _Unread:
-    id: int
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    segment: str
-    offset: int
-    size: int
-
-
-def index_received(engine: Engine, spool_dir: Path, *, now: float, limit: int = 500) -> int:
+def index_received(
+    engine: Engine, spool_dir: Path, *, now: float, limit: int = 500, store: Store | None = None
+) -> int:
     """Move received objects on: indexed, duplicate, own result or quarantined.
 
-    Any number of processes may call it. On PostgreSQL one at a time does the work and the others
-    return 0, because versions of an instance must be counted in the order they came.
+    Any number of processes may call it. On PostgreSQL one at a time does the work of a spool and
+    the others return 0, because versions of an instance must be counted in the order they came.
 
     Parameters
     ----------
@@ -59,6 +57,8 @@ def index_received(engine: Engine, spool_dir: Path, *, now: float, limit: int = 
         Time for the events, in seconds since 1970-01-01 UTC.
     limit
         Objects at most.
+    store
+        Where packs go that all machines read; None if this is the only one.
 
     Returns
     -------
@@ -73,25 +73,29 @@ def index_received(engine: Engine, spool_dir: Path, *, now: float, limit: int = 
         The spool can't be read at present; nothing is lost, call again.
     """
     moved = 0
-    with _only_reader(engine) as is_reader:
+    spool = None if store is None else spool_identity(spool_dir)
+    with _only_reader(engine, spool) as is_reader:
         while is_reader and moved < limit:
-            rows = _next_unread(engine, min(BATCH, limit - moved))
+            rows = _next_unread(engine, min(BATCH, limit - moved), spool)
             if not rows:
                 break
-            moved += _write(engine, [(row.id, _read(spool_dir, row)) for row in rows], now)
+            outcomes = [(row.id, _read(spool_dir, row)) for row in rows]
+            places = {} if store is None else pack(rows, spool_dir, store)
+            moved += _write(engine, outcomes, places, now)
     return moved
 
 
 @contextmanager
-def _only_reader(engine: Engine) -> Iterator[bool]:
+def _only_reader(engine: Engine, spool: str | None) -> Iterator[bool]:
     if engine.dialect.name != "postgresql":
         yield True
         return
     with reading(engine) as session:  # the lock ends with this transaction, or this process
-        yield bool(session.scalar(select(func.pg_try_advisory_xact_lock(READ_LOCK))))
+        lock = READ_LOCK << 32 | int(spool or "0", 16)
+        yield bool(session.scalar(select(func.pg_try_advisory_xact_lock(lock))))
 
 
-def _next_unread(engine: Engine, limit: int) -> list[_Unread]:
+def _next_unread(engine: Engine, limit: int, spool: str | None) -> list[Unread]:
     columns = (
         ReceivedObject.id,
         ReceivedObject.sop_instance_uid,
@@ -104,13 +108,14 @@ def _next_unread(engine: Engine, limit: int) -> list[_Unread]:
         rows = session.execute(
             select(*columns)
             .where(ReceivedObject.state == ObjectState.RECEIVED)
+            .where(true() if spool is None else ReceivedObject.segment.startswith(f"{spool}-"))
             .order_by(ReceivedObject.id)
             .limit(limit)
         )
-        return [_Unread(*row) for row in rows]
+        return [Unread(*row) for row in rows]
 
 
-def _read(spool_dir: Path, row: _Unread) -> ObjectHeader | Quarantined:
+def _read(spool_dir: Path, row: Unread) -> ObjectHeader | Quarantined:
     try:
         with open_object(spool_dir, row.segment, row.offset, row.size) as file:
             return read_header(file, row.sop_instance_uid, row.transfer_syntax_uid)
@@ -132,15 +137,20 @@ def _read(spool_dir: Path, row: _Unread) -> ObjectHeader | Quarantined:
         return Quarantined("SPOOL_DAMAGED", "The disk can't read these bytes; send it again.")
 
 
-def _write(engine: Engine, outcomes: Sequence[tuple[int, Outcome]], now: float) -> int:
+def _write(
+    engine: Engine,
+    outcomes: Sequence[tuple[int, Outcome]],
+    places: Mapping[int, SpooledObject],
+    now: float,
+) -> int:
     try:
         with transaction(engine) as session:
             _lock(session)
-            return write_outcomes(session, outcomes, now)
+            return write_outcomes(session, outcomes, now, places)
     except (DataError, IntegrityError) as error:
         # One object that the database won't take must not hold up the others.
         if len(outcomes) > 1:
-            return sum(_write(engine, [outcome], now) for outcome in outcomes)
+            return sum(_write(engine, [outcome], places, now) for outcome in outcomes)
         object_id, outcome = outcomes[0]
         if isinstance(outcome, Quarantined):
             raise LedgerError(f"The ledger can't be written: {describe(error)}.") from error
@@ -151,7 +161,7 @@ def _write(engine: Engine, outcomes: Sequence[tuple[int, Outcome]], now: float) 
             type(error.orig).__name__,
         )
         refusal = Quarantined("LEDGER_REFUSED", f"The ledger refused it: {describe(error)}.")
-        return _write(engine, [(object_id, refusal)], now)
+        return _write(engine, [(object_id, refusal)], places, now)
 
 
 def _lock(session: Session) -> None:

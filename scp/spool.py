@@ -4,12 +4,15 @@ An object is the slice ``(segment, offset, size)`` of its ``received_object`` ro
 names are worth nothing: an unfinished object, or one whose commit failed.
 
 Segments and not one file per object, because creating a file costs more than syncing it. A segment
-takes one object at a time and passes from association to association; a restart opens new ones.
+takes one object at a time and passes from association to association; a restart opens new ones. Its
+name begins with the identity of its spool, so that each machine knows which objects lie here; its
+file is locked while a process may still append to it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import itertools
 import logging
@@ -20,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from ledger.store import Store
 from scp.errors import SpoolError, SpoolFullError
+from scp.segments import spool_identity
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -29,6 +34,10 @@ LOGGER = logging.getLogger(__name__)
 BUFFER_BYTES = (1 << 18) + 1024  # two of the longest PDUs of dcmtk and a header
 RESERVE_CHECK_BYTES = 1 << 23  # written of one object between two looks at the free space
 SEGMENT_NAME = re.compile(r"[0-9a-f-]{1,120}\.seg")
+PACKS = "packs/"
+"""Keys of packs in the object store begin so; all other segments are files of a spool."""
+LONGEST_OPEN_S = 3600.0
+"""A segment this old takes no further object, so that retention can come to it."""
 WRITE_FAILED = "The object can't be written to disk; send it again later."
 
 
@@ -44,13 +53,15 @@ class SpooledObject:
 class _Segment:
     """One append-only file. Everything below `end` is synced and never written again."""
 
-    __slots__ = ("descriptor", "end", "name")
+    __slots__ = ("descriptor", "end", "name", "opened_at")
 
     def __init__(self, folder_descriptor: int, name: str) -> None:
         self.name = name
         self.end = 0
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self.descriptor = os.open(name, flags, 0o640, dir_fd=folder_descriptor)
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)  # a segment of ours is never deleted
+        self.opened_at = time.monotonic()
         os.fsync(folder_descriptor)  # else a power cut may lose the file with its synced bytes
 
     def close(self) -> None:
@@ -79,13 +90,13 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._reserve_bytes = reserve_bytes
         self._free: list[_Segment] = []  # append and pop are atomic
-        self._prefix = f"{time.time_ns():x}-{os.getpid():x}"
         self._numbers = itertools.count()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise SpoolError(f"The spool folder can't be used: {error.strerror}.") from error
+        self._prefix = f"{spool_identity(folder)}-{time.time_ns():x}-{os.getpid():x}"
 
     def begin(self, header: bytes, buffer: memoryview) -> ObjectWriter:
         """Start an object with its File Meta Information.
@@ -116,8 +127,9 @@ class Spool:
             raise SpoolFullError("Disk space is below the reserve; send it again later.")
 
     def give_back(self, segment: _Segment) -> None:
-        """Let the next object have `segment`, unless it is full."""
-        if segment.end < self._segment_bytes:
+        """Let the next object have `segment`, unless it is full or old."""
+        is_fresh = time.monotonic() - segment.opened_at < LONGEST_OPEN_S
+        if segment.end < self._segment_bytes and is_fresh:
             self._free.append(segment)
         else:
             segment.close()
@@ -284,19 +296,29 @@ class _Slice(io.RawIOBase):
         super().close()
 
 
-def open_object(spool_dir: Path, segment: str, offset: int, size: int) -> BinaryIO:
+def open_object(
+    spool_dir: Path, segment: str, offset: int, size: int, store: Store | None = None
+) -> BinaryIO:
     """Open a received object: a Part 10 file, read-only, seekable, nothing of its neighbours.
 
     Parameters
     ----------
+    spool_dir
+        Of this machine.
     segment, offset, size
         As in the ``received_object`` row; offset and size in bytes.
+    store
+        Where packs lie, if there are several machines.
 
     Raises
     ------
     SpoolError
         The segment is missing, unreadable or shorter than the row says.
+    ledger.errors.StoreError
+        The same of a pack in the store.
     """
+    if store is not None and segment.startswith(PACKS):
+        return io.BytesIO(store.get(segment, offset, size))
     if not SEGMENT_NAME.fullmatch(segment):
         raise SpoolError("The ledger names no valid spool segment.")
     try:

@@ -15,6 +15,7 @@ from tests.peers import process
 from tests.peers.dcmtk import dcmtk as run_dcmtk
 from tests.peers.orthanc import Orthanc
 from tests.peers.postgres import Postgres
+from tests.peers.s3 import S3
 
 # A busy machine is no failure, and CI tries the same examples every time.
 settings.register_profile(
@@ -51,6 +52,15 @@ def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     url = postgres_server.create_database()
     yield url
     postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A real server that speaks S3."""
+    server = S3(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.peer)])

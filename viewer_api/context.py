@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from dicom_out.destination import Destination
 from dicom_out.profile import Profile
 from inference.registry import Registry
+from ledger.store import Store
 from scp.local_intake import LocalIntake
 from viewer_api.config import WebConfig
 from viewer_api.sign_in import AddressLimit
@@ -28,6 +29,7 @@ class WebContext:
     intake: LocalIntake
     data_dir: Path
     spool_dir: Path
+    store: Store
     destinations: tuple[Destination, ...]
     profile_of: Callable[[Destination], Profile]
     """what a destination gets"""

@@ -7,7 +7,6 @@ import json
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import matplotlib
@@ -19,6 +18,8 @@ from pydicom import Dataset
 from dicom_out.overlays import colour_of
 from inference.reading import open_image, read_frames, read_image
 from ledger.domain import InstanceFacts
+from ledger.errors import StoreMissingError
+from ledger.store import Store
 from ledger.tables import PredictionRow
 from viewer_api.errors import PageNotFoundError
 
@@ -109,9 +110,9 @@ def _window(values: NDArray[np.float32], header: Dataset) -> tuple[float, float]
     return (low + high) / 2, max(high - low, 1.0)
 
 
-def heatmap_png(row: PredictionRow, data_dir: Path) -> bytes:
+def heatmap_png(row: PredictionRow, store: Store) -> bytes:
     """Return a prediction's heatmap in colour, clear where it is cold."""
-    heat = _arrays(data_dir / row.artifact).get("heatmap")
+    heat = _arrays(store, row.artifact).get("heatmap")
     if heat is None:
         raise PageNotFoundError("This answer has no heatmap.")
     colours = np.asarray(matplotlib.colormaps["inferno"](heat)[..., :3] * 255, np.uint8)
@@ -119,9 +120,9 @@ def heatmap_png(row: PredictionRow, data_dir: Path) -> bytes:
     return _png(np.dstack([colours, np.asarray(clear * 255, np.uint8)]))
 
 
-def mask_png(row: PredictionRow, data_dir: Path, number: int, index: int) -> bytes:
+def mask_png(row: PredictionRow, store: Store, number: int, index: int) -> bytes:
     """Return one outlined region of one image or slice, in the colour that results give it."""
-    mask = _arrays(data_dir / row.artifact).get(f"mask{number}")
+    mask = _arrays(store, row.artifact).get(f"mask{number}")
     if mask is None or (mask.ndim == 3 and not 0 <= index < len(mask)):
         raise PageNotFoundError("This answer has no such region.")
     plane = mask[index] if mask.ndim == 3 else mask
@@ -131,11 +132,11 @@ def mask_png(row: PredictionRow, data_dir: Path, number: int, index: int) -> byt
 
 
 @lru_cache(maxsize=MASKS_KEPT)
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _arrays(store: Store, key: str) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as packed:
+        with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as packed:
             return {name: packed[name] for name in packed.files}
-    except (OSError, ValueError) as error:
+    except (StoreMissingError, OSError, ValueError) as error:
         raise PageNotFoundError("The stored answer can't be read; replay the study.") from error
 
 

@@ -54,11 +54,17 @@ def _banner(settings: Settings) -> None:
     console.print("For research use only. Stop with Ctrl-C.")
 
 
-def scp(supervised: Supervised = False) -> None:
+def scp(
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of this receiver in the ledger, no two the same; default: host."),
+    ] = None,
+    supervised: Supervised = False,
+) -> None:
     """Run a receiver only (several machines)."""
     from pacsight.receiver import run_receiver
 
-    run_receiver(load_settings(), stop_on_signals(supervised=supervised))
+    run_receiver(load_settings(), stop_on_signals(supervised=supervised), name=name)
 
 
 def worker(

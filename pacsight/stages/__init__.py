@@ -27,6 +27,9 @@ STAGES: Mapping[Stage, Callable[[StageContext, Work], Sequence[Work]]] = {
     Stage.DELIVER: deliver_results,
 }
 
+STARTS_OF_A_JOB = 10
+"""A job in the middle of which its worker has died so often in a row is given up."""
+
 
 def perform(context: StageContext, work: Work) -> Sequence[Work]:
     """Do one unit of work, journal how it ended, and return the units that follow.
@@ -38,7 +41,11 @@ def perform(context: StageContext, work: Work) -> Sequence[Work]:
         code in the ledger.
     """
     with transaction(context.database) as session:
-        job_started(session, work, context.clock())
+        starts = job_started(session, work, context.clock())
+    if starts > STARTS_OF_A_JOB:
+        message = "Its worker ended each time; see the log. Given up; replay the study."
+        _fail(context, work, "JOB_GIVEN_UP", message)
+        return []
     try:
         with reading(context.database) as session:
             refuse_held(session, work.revision_id)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import Dataset
@@ -19,6 +16,7 @@ from inference.registry import Registry
 from inference.source_image import SourceImage
 from inference.volume import Volume, read_series
 from ledger.database import reading
+from ledger.store import Store
 from ledger.tables import (
     Decision,
     Instance,
@@ -28,17 +26,18 @@ from ledger.tables import (
     Series,
     Study,
 )
-from pacsight.errors import DiskError, StageError, StudyHeldError
+from pacsight.errors import StageError, StudyHeldError
 from pacsight.settings import Settings
 from scp.spool import open_object
 
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """Settings, the ledger, the models and a clock (seconds since 1970 UTC)."""
+    """Settings, the ledger, the store, the models and a clock (seconds since 1970 UTC)."""
 
     settings: Settings
     database: Engine
+    store: Store
     registry: Registry
     models: ModelServer
     clock: Callable[[], float]
@@ -126,8 +125,7 @@ def source_image(context: StageContext, revision_id: int, sop_instance_uid: str)
         The object can't be read.
     """
     (stored,) = _stored_objects(context, revision_id, (sop_instance_uid,))
-    spool = context.settings.spool_dir
-    with open_object(spool, stored.segment, stored.offset, stored.size) as file:
+    with _open(context, stored) as file:
         return read_image(file)
 
 
@@ -143,15 +141,19 @@ def source_volume(
     scp.errors.SpoolError, inference.errors.InferenceError
         A slice can't be read, or they make no volume.
     """
-    spool = context.settings.spool_dir
 
     def slices() -> Iterator[BinaryIO]:
         objects = list(dict.fromkeys(sop_instance_uids))  # frames of one object share its UID
         for stored in _stored_objects(context, revision_id, objects):
-            with open_object(spool, stored.segment, stored.offset, stored.size) as file:
+            with _open(context, stored) as file:
                 yield file
 
     return read_series(slices())
+
+
+def _open(context: StageContext, stored: ReceivedObject) -> BinaryIO:
+    spool = context.settings.spool_dir
+    return open_object(spool, stored.segment, stored.offset, stored.size, context.store)
 
 
 def _stored_objects(
@@ -165,36 +167,3 @@ def _stored_objects(
             session.get_one(ReceivedObject, held[uid].received_object_id)
             for uid in sop_instance_uids
         ]
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all.
-
-    Raises
-    ------
-    DiskError
-        The disk is full or broken; nothing is left of the file.
-    """
-    partial = path.with_suffix(path.suffix + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise DiskError(
-            f"A result can't be written: {error.strerror}. It is tried again; make space."
-        ) from error
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -34,11 +34,12 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
     if not waiting:
         return []
     receipts: dict[str, DeliveryReceipt] = {}
+    plain: set[str] = set()
     if destination is not None:
         items = [item for _, item, _ in waiting]
-        receipts = refuse_patient(context, work, destination, items) or _send(
-            context, destination, waiting
-        )
+        receipts = refuse_patient(context, work, destination, items)
+        if not receipts:
+            receipts, plain = _send(context, destination, waiting)
     with transaction(context.database) as session:
         for row, item, encoding in pending(session, work):
             if destination is not None and item.sop_instance_uid not in receipts:
@@ -48,7 +49,7 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
                 row.last_error = "DESTINATION_UNKNOWN: add it to the settings again and retry."
             else:
                 receipt = receipts[item.sop_instance_uid]
-                if encoding is not None and receipt.path == context.settings.data_dir / item.path:
+                if encoding is not None and item.sop_instance_uid in plain:
                     row.encoding_id = None  # the peer took only these bytes: they stay the ones
                 settle(
                     row,
@@ -70,17 +71,31 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
 
 def _send(
     context: StageContext, destination: Destination, waiting: Sequence[Pending]
-) -> dict[str, DeliveryReceipt]:
-    """Send each object in its encoding, or as it was written where the peer takes no other."""
-    folder = context.settings.data_dir
-    files, plain = [], {}
-    for _, item, encoding in waiting:
-        files.append(folder / (item.path if encoding is None else encoding.path))
-        if encoding is not None:
-            plain[files[-1]] = folder / item.path
-    title = context.settings.scp.ae_title
-    sent = send(files, destination, calling_ae_title=title, uncompressed=plain)
-    return dict(zip((item.sop_instance_uid for _, item, _ in waiting), sent, strict=True))
+) -> tuple[dict[str, DeliveryReceipt], set[str]]:
+    """Send each object in its encoding, or as it was written where the peer takes no other.
+
+    Return the receipts, and which objects went out as they were written.
+    """
+    written = [item.path for _, item, _ in waiting]
+    encoded = [item.path if encoding is None else encoding.path for _, item, encoding in waiting]
+    with context.store.files([*encoded, *written]) as paths:
+        files, originals = paths[: len(waiting)], paths[len(waiting) :]
+        sent = send(
+            files,
+            destination,
+            calling_ae_title=context.settings.scp.ae_title,
+            uncompressed={
+                file: original
+                for file, original, (_, _, encoding) in zip(files, originals, waiting, strict=True)
+                if encoding is not None
+            },
+        )
+    receipts, plain = {}, set()
+    for receipt, original, (_, item, _) in zip(sent, originals, waiting, strict=True):
+        receipts[item.sop_instance_uid] = receipt
+        if receipt.path == original:
+            plain.add(item.sop_instance_uid)
+    return receipts, plain
 
 
 def pending(session: Session, work: Work) -> list[Pending]:

@@ -37,7 +37,6 @@ from pacsight.stages.context import (
     study_of,
     take_decided_patient,
     takes_series,
-    write_durably,
 )
 from pacsight.stages.predict import load_prediction
 from pacsight.stages.sources import made_here, written_before
@@ -62,7 +61,7 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
     objects += made_here(context, work.revision_id, predictions)
     for item in objects:
         for encoded in (item.item, *item.encodings.values()):
-            write_durably(context.settings.data_dir / _path(decision.id, encoded), encoded.data)
+            context.store.put(_path(decision.id, encoded), encoded.data)
     with transaction(context.database) as session:
         session.get(Study, study.id, with_for_update=True)  # models share their sources
         if not _is_encoded(session, decision.id):
@@ -162,14 +161,14 @@ def _image_result(context: StageContext, work: Work, row: PredictionRow) -> Imag
         raise StageError("The source is no DICOM object; replay the study.")
     take_decided_patient(context, work.revision_id, [image.dataset])
     return ImageResult(
-        prediction=load_prediction(row, context.settings.data_dir),
+        prediction=load_prediction(row, context.store),
         source=image.dataset,
         display=image.display,
     )
 
 
 def _volume_result(context: StageContext, work: Work, row: PredictionRow) -> VolumeResult:
-    prediction = load_prediction(row, context.settings.data_dir)
+    prediction = load_prediction(row, context.store)
     volume = source_volume(context, work.revision_id, prediction.sop_instance_uids)
     take_decided_patient(context, work.revision_id, volume.headers)
     return VolumeResult(prediction, volume.headers, volume.display, volume.frame_numbers)

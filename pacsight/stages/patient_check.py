@@ -7,8 +7,8 @@ has been decided here. Bytes that name another patient are never sent.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydicom import dcmread
 from sqlalchemy.orm import Session
@@ -19,7 +19,6 @@ from ledger.events import record
 from ledger.facts import read_text_value
 from ledger.patients import Patient, differences, is_renamed
 from ledger.tables import ResultObjectRow, Study
-from pacsight.errors import StageError
 from pacsight.peers import ask_patient
 from pacsight.stages.context import StageContext, study_of
 from pacsight.work import Work
@@ -43,10 +42,10 @@ def refuse_patient(
 
     Raises
     ------
-    StageError
-        A file can't be read.
+    ledger.errors.StoreError
+        A result can't be read.
     """
-    written = _read_patient(context.settings.data_dir / items[0].path)
+    written = _read_patient(context.store.get(items[0].path))
     with reading(context.database) as session:
         uid = study_of(session, work.revision_id).study_instance_uid
     title = context.settings.scp.ae_title
@@ -116,9 +115,6 @@ def _journal(
     )
 
 
-def _read_patient(file: Path) -> Patient:
-    try:
-        ds = dcmread(file, specific_tags=["SpecificCharacterSet", *KEYWORDS])
-    except OSError as error:
-        raise StageError(f"A result can't be read: {error.strerror}; replay the study.") from error
+def _read_patient(data: bytes) -> Patient:
+    ds = dcmread(io.BytesIO(data), specific_tags=["SpecificCharacterSet", *KEYWORDS])
     return Patient(*(read_text_value(ds, keyword) for keyword in KEYWORDS))

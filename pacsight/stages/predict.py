@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from ledger.domain import (
     SegmentKind,
 )
 from ledger.events import record
+from ledger.store import Store
 from ledger.tables import Decision, PredictionRow
 from pacsight.errors import StageError
 from pacsight.stages.context import (
@@ -39,7 +40,6 @@ from pacsight.stages.context import (
     source_image,
     source_volume,
     takes_series,
-    write_durably,
 )
 from pacsight.work import Stage, Work, job_queued
 
@@ -133,13 +133,13 @@ def _row(
     uid = prediction.sop_instance_uid
     # The UID comes from outside: its digest makes a safe file name.
     name = hashlib.sha256(uid.encode()).hexdigest()[:24]
-    artifact = Path(ARTIFACTS) / str(decision.id) / f"{name}.npz"
-    write_durably(context.settings.data_dir / artifact, _pack(prediction))
+    artifact = f"{ARTIFACTS}/{decision.id}/{name}.npz"
+    context.store.put(artifact, _pack(prediction))
     return PredictionRow(
         decision_id=decision.id,
         sop_instance_uid=uid,
         summary=_summary(prediction),
-        artifact=str(artifact),
+        artifact=artifact,
         seconds=seconds,
         created_at=context.clock(),
     )
@@ -198,18 +198,20 @@ def _summary(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def load_prediction(row: PredictionRow, data_dir: Path) -> Prediction:
+def load_prediction(row: PredictionRow, store: Store) -> Prediction:
     """Read back what :func:`predict_decision` stored.
 
     Raises
     ------
     StageError
-        The file of the arrays is gone or damaged.
+        The file of the arrays is damaged.
+    ledger.errors.StoreError
+        It is gone, or the store can't be reached.
     """
     summary = row.summary
     heatmap, segments = None, []
     try:
-        with np.load(data_dir / row.artifact, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(store.get(row.artifact)), allow_pickle=False) as arrays:
             if summary["heatmap"] is not None:
                 heatmap = Heatmap(array=arrays["heatmap"], **summary["heatmap"])
             for number, item in enumerate(summary["segments"]):
@@ -225,7 +227,7 @@ def load_prediction(row: PredictionRow, data_dir: Path) -> Prediction:
                         tuple(item.get("slice_areas_mm2", ())),
                     )
                 )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise StageError("The stored prediction can't be read; replay the study.") from error
     return Prediction(
         model=ModelIdentity(**summary["model"]),

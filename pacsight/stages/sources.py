@@ -48,7 +48,7 @@ def _object(
     context: StageContext, instance: Instance, stored: ReceivedObject, series_instance_uid: str
 ) -> ResultObject:
     spool = context.settings.spool_dir
-    with open_object(spool, stored.segment, stored.offset, stored.size) as file:
+    with open_object(spool, stored.segment, stored.offset, stored.size, context.store) as file:
         data = file.read()
     return ResultObject(
         kind=SOURCE,

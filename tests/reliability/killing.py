@@ -17,12 +17,12 @@ from typing import Any
 
 from sqlalchemy import Engine, func, select
 
+import ledger.store
 import pacsight.dispatcher
 import pacsight.engine
 import pacsight.stages
 import pacsight.stages.deliver
 import pacsight.stages.encode
-import pacsight.stages.predict
 import scp.group_commit
 import scp.ledger_writer
 import scp.spool
@@ -44,10 +44,10 @@ WORKER: Moments = {
     "before route": (pacsight.stages.STAGES, Stage.ROUTE, "before"),
     "after route": (pacsight.stages.STAGES, Stage.ROUTE, "after"),
     "before predict": (pacsight.stages.STAGES, Stage.PREDICT, "before"),
-    "between heatmap and row": (pacsight.stages.predict, "write_durably", "after"),
+    "between heatmap and row": (ledger.store.FolderStore, "put", "after artifacts"),
     "after predict": (pacsight.stages.STAGES, Stage.PREDICT, "after"),
     "before encode": (pacsight.stages.STAGES, Stage.ENCODE, "before"),
-    "between result files": (pacsight.stages.encode, "write_durably", "after"),
+    "between result files": (ledger.store.FolderStore, "put", "after results"),
     "before the outbox": (pacsight.stages.encode, "_fill_outbox", "before"),
     "after encode": (pacsight.stages.STAGES, Stage.ENCODE, "after"),
     "before deliver": (pacsight.stages.STAGES, Stage.DELIVER, "before"),
@@ -83,6 +83,8 @@ def deadly(function: Function, when: str, marker: Path) -> Function:
         if when == "before" and (not is_poll or _has_objects(args[0])):
             die_once(marker)
         result = function(*args, **kwargs)
+        if when.startswith("after ") and args[1].startswith(when.removeprefix("after ")):
+            die_once(marker)
         if when == "after" and (not is_poll or result):
             die_once(marker)
         return result
@@ -106,7 +108,7 @@ if __name__ == "__main__":
     moment, marker = sys.argv.pop(1), Path(sys.argv.pop(1))
     owner, name, when = MOMENTS[moment]
     if when == "always":
-        pacsight.engine.STARTS_OF_A_JOB = 3  # or the test takes long
+        pacsight.stages.STARTS_OF_A_JOB = 3  # or the test takes long
     if isinstance(owner, dict):
         owner[name] = deadly(owner[name], when, marker)
     else:

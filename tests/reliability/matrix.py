@@ -39,7 +39,13 @@ from tests.reliability.traffic import Sent, Traffic
 from tests.service import Service
 
 RANDOM = "at a random moment"
-SUPERVISOR = ("supervisor alone", "receiver under it", "worker under it", "all three at once")
+SUPERVISOR = (
+    "supervisor alone",
+    "receiver under it",
+    "worker under it",
+    "web app under it",
+    "all of them at once",
+)
 DATABASES = ("SQLite", "PostgreSQL")
 PATIENCE_S = 120.0
 CPU_ONLY = {"inference": {"backend": "openvino", "threads": 1}}
@@ -158,14 +164,14 @@ class Matrix:
     def _strike(self, what: str) -> None:
         serve = psutil.Process(self.service.processes["serve"].pid)
         children = serve.children()
-        role = {"receiver under it": "scp", "worker under it": "worker"}.get(what)
+        role = {"receiver": "scp", "worker": "worker", "web": "web"}.get(what.split()[0])
         if role is not None:
             for child in children:
                 if role in child.cmdline():
                     os.kill(child.pid, signal.SIGKILL)
             return
         self.service.kill("serve")
-        if what == "all three at once":
+        if what == "all of them at once":
             for child in children:
                 child.kill()
         psutil.wait_procs(children, timeout=PATIENCE_S)  # else port and lock are still held

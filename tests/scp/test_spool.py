@@ -174,7 +174,7 @@ def test_closed_spool_leaves_only_segments_with_objects(folder: Path) -> None:
     spool.begin(HEADER, buffer()).discard()
     item = kept.seal()
     spool.close()
-    assert [path.name for path in folder.iterdir()] == [item.segment]
+    assert [path.name for path in folder.glob("*.seg")] == [item.segment]
 
 
 def test_unusable_folder_is_a_clear_error(tmp_path: Path) -> None:

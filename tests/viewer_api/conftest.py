@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from dicom_out.profile import STANDARD
 from inference.registry import Registry
 from ledger.database import transaction
+from ledger.store import FolderStore
 from scp.config import ListenerConfig
 from scp.local_intake import LocalIntake
 from viewer_api.accounts import add_user
@@ -34,6 +35,7 @@ def make_context(database: Engine, folder: Path, **changes: object) -> WebContex
         "intake": LocalIntake(scp, folder / "spool", database, "web-test"),
         "data_dir": folder,
         "spool_dir": folder / "spool",
+        "store": FolderStore(folder),
         "destinations": (),
         "profile_of": lambda _: STANDARD,
         "ae_title": "PACSIGHT",

@@ -33,7 +33,9 @@ def pixels(
             raise PageNotFoundError("There is no such image.")
         stored = session.get_one(ReceivedObject, instance.received_object_id)
     facts = InstanceFacts.from_json(instance.facts)
-    with open_object(context.spool_dir, stored.segment, stored.offset, stored.size) as file:
+    with open_object(
+        context.spool_dir, stored.segment, stored.offset, stored.size, context.store
+    ) as file:
         image = read_pixels(file, facts, frame)
     headers = {"x-image": image.header, "content-encoding": "deflate", **KEEP}
     return Response(image.data, media_type="application/octet-stream", headers=headers)
@@ -44,7 +46,7 @@ def heatmap(context: Web, user: Reader, prediction_id: int) -> Response:
     """Return a heatmap as a picture to lay over the image."""
     with reading(context.database) as session:
         row = _prediction(session, prediction_id)
-    return Response(heatmap_png(row, context.data_dir), media_type="image/png", headers=KEEP)
+    return Response(heatmap_png(row, context.store), media_type="image/png", headers=KEEP)
 
 
 @router.get("/predictions/{prediction_id}/masks/{number}")
@@ -58,7 +60,7 @@ def mask(
     """Return one region of one image or slice as a picture to lay over it."""
     with reading(context.database) as session:
         row = _prediction(session, prediction_id)
-    data = mask_png(row, context.data_dir, number, index)
+    data = mask_png(row, context.store, number, index)
     return Response(data, media_type="image/png", headers=KEEP)
 
 

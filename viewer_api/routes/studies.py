@@ -7,7 +7,7 @@ import zipfile
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Request
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from PIL import Image
 from pydicom import dcmread
 from sqlalchemy import select
@@ -92,8 +92,8 @@ def dicom(context: Web, user: Reader, uid: str, result_id: int) -> Response:
     with reading(context.database) as session:
         row = _result(session, uid, result_id)
     _journal(context, user, "study.exported", uid, what=row.sop_instance_uid)
-    return FileResponse(
-        context.data_dir / row.path,
+    return Response(
+        context.store.get(row.path),
         media_type="application/dicom",
         headers=_attachment(f"{row.kind}-{row.id}.dcm"),
     )
@@ -108,7 +108,9 @@ def picture(context: Web, user: Reader, uid: str, result_id: int) -> Response:
         raise PageNotFoundError("This result is no picture.")
     _journal(context, user, "study.exported", uid, what=row.sop_instance_uid)
     buffer = io.BytesIO()
-    Image.fromarray(dcmread(context.data_dir / row.path).pixel_array).save(buffer, "PNG")
+    Image.fromarray(dcmread(io.BytesIO(context.store.get(row.path))).pixel_array).save(
+        buffer, "PNG"
+    )
     headers = _attachment(f"{row.kind}-{row.id}.png")
     return Response(buffer.getvalue(), media_type="image/png", headers=headers)
 
@@ -121,7 +123,7 @@ def pdf(context: Web, user: Reader, uid: str, result_id: int) -> Response:
     if row.kind != "pdf":
         raise PageNotFoundError("This result is no document.")
     _journal(context, user, "study.exported", uid, what=row.sop_instance_uid)
-    dataset = dcmread(context.data_dir / row.path)
+    dataset = dcmread(io.BytesIO(context.store.get(row.path)))
     data = dataset.EncapsulatedDocument[: dataset.get("EncapsulatedDocumentLength")]
     headers = _attachment(f"{row.kind}-{row.id}.pdf")
     return Response(data, media_type="application/pdf", headers=headers)
@@ -138,7 +140,7 @@ def everything(context: Web, user: Reader, uid: str) -> Response:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for row in rows:
-            archive.write(context.data_dir / row.path, f"{row.kind}-{row.id}.dcm")
+            archive.writestr(f"{row.kind}-{row.id}.dcm", context.store.get(row.path))
     return Response(
         buffer.getvalue(), media_type="application/zip", headers=_attachment("results.zip")
     )
