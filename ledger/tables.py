@@ -30,7 +30,7 @@ AE_TITLE = String(16)  # PS3.5 section 6.2
 class Base(DeclarativeBase):
     """Base of all tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON, list[list[str]]: JSON}  # noqa: RUF012
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
 
 
 class Association(Base):
@@ -61,7 +61,7 @@ class ReceivedObject(Base):
     sop_class_uid: Mapped[str] = mapped_column(UID)
     sop_instance_uid: Mapped[str] = mapped_column(UID)
     transfer_syntax_uid: Mapped[str] = mapped_column(UID)
-    segment: Mapped[str] = mapped_column(String(128), index=True)
+    segment: Mapped[str] = mapped_column(String(128))
     """file of a listener's spool, or key of a pack in the object store"""
     offset: Mapped[int] = mapped_column(BigInteger)
     size: Mapped[int] = mapped_column(BigInteger)
@@ -110,8 +110,6 @@ class Study(Base):
     """whose study it is whatever its headers say: attributes of :class:`PatientClaim`"""
     decided_by: Mapped[str | None] = mapped_column(String(64))
     """the destination that was followed, or ``operator``"""
-    removed_at: Mapped[float | None]
-    """when retention let go of pixels and result files; what happened stays here"""
 
 
 class PatientClaim(Base):
@@ -310,30 +308,6 @@ class Delivery(Base):
     """give-up time counts from here; a retry by hand sets it anew"""
     next_attempt_at: Mapped[float | None]
     delivered_at: Mapped[float | None]
-    confirmed_at: Mapped[float | None]
-    """when the destination confirmed that it keeps the object, if its settings ask for that"""
-    transaction_uid: Mapped[str | None] = mapped_column(UID, index=True)
-    """of the storage commitment request that is or was under way (PS3.4 section J.3.2)"""
-
-
-class Commitment(Base):
-    """A modality's request for storage commitment, and what it was or is to be told."""
-
-    __tablename__ = "commitment"
-    __table_args__ = (UniqueConstraint("calling_ae_title", "transaction_uid"),)
-    id: Mapped[int] = mapped_column(BIG, primary_key=True)
-    transaction_uid: Mapped[str] = mapped_column(UID)
-    calling_ae_title: Mapped[str] = mapped_column(AE_TITLE)
-    committed: Mapped[list[list[str]]]
-    """SOP Class and Instance UIDs that we keep"""
-    failed: Mapped[list[list[str]]]
-    """the same of those that we never acknowledged"""
-    requested_at: Mapped[float]
-    attempts: Mapped[int]
-    last_error: Mapped[str | None] = mapped_column(Text)
-    next_attempt_at: Mapped[float | None] = mapped_column(index=True)
-    """null when it was told, or given up"""
-    reported_at: Mapped[float | None]
 
 
 class Worker(Base):

@@ -1,9 +1,8 @@
-"""Whose the segments of a spool are, and deleting those that nobody needs."""
+"""Whose the segments of a spool are."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 from pathlib import Path
@@ -35,23 +34,3 @@ def spool_identity(folder: Path) -> str:
         return path.read_text()
     except OSError as error:
         raise SpoolError(f"The spool folder can't be used: {error.strerror}.") from error
-
-
-def delete_segment(folder: Path, segment: str) -> bool:
-    """Delete a segment unless a process may still append to it; tell whether it is gone.
-
-    The caller has made sure that no object in it is needed.
-    """
-    path = folder / segment
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True

@@ -5,14 +5,12 @@ names are worth nothing: an unfinished object, or one whose commit failed.
 
 Segments and not one file per object, because creating a file costs more than syncing it. A segment
 takes one object at a time and passes from association to association; a restart opens new ones. Its
-name begins with the identity of its spool, so that each machine knows which objects lie here; its
-file is locked while a process may still append to it.
+name begins with the identity of its spool, so that each machine knows which objects lie here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import itertools
 import logging
@@ -36,8 +34,6 @@ RESERVE_CHECK_BYTES = 1 << 23  # written of one object between two looks at the 
 SEGMENT_NAME = re.compile(r"[0-9a-f-]{1,120}\.seg")
 PACKS = "packs/"
 """Keys of packs in the object store begin so; all other segments are files of a spool."""
-LONGEST_OPEN_S = 3600.0
-"""A segment this old takes no further object, so that retention can come to it."""
 WRITE_FAILED = "The object can't be written to disk; send it again later."
 
 
@@ -53,15 +49,13 @@ class SpooledObject:
 class _Segment:
     """One append-only file. Everything below `end` is synced and never written again."""
 
-    __slots__ = ("descriptor", "end", "name", "opened_at")
+    __slots__ = ("descriptor", "end", "name")
 
     def __init__(self, folder_descriptor: int, name: str) -> None:
         self.name = name
         self.end = 0
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self.descriptor = os.open(name, flags, 0o640, dir_fd=folder_descriptor)
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)  # a segment of ours is never deleted
-        self.opened_at = time.monotonic()
         os.fsync(folder_descriptor)  # else a power cut may lose the file with its synced bytes
 
     def close(self) -> None:
@@ -127,9 +121,8 @@ class Spool:
             raise SpoolFullError("Disk space is below the reserve; send it again later.")
 
     def give_back(self, segment: _Segment) -> None:
-        """Let the next object have `segment`, unless it is full or old."""
-        is_fresh = time.monotonic() - segment.opened_at < LONGEST_OPEN_S
-        if segment.end < self._segment_bytes and is_fresh:
+        """Let the next object have `segment`, unless it is full."""
+        if segment.end < self._segment_bytes:
             self._free.append(segment)
         else:
             segment.close()
