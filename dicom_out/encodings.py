@@ -46,7 +46,7 @@ def encode_as(item: ResultObject, transfer_syntax_uid: str) -> ResultObject | No
     ds.save_as(buffer, enforce_file_format=True)
     data = buffer.getvalue()
     if not np.array_equal(_pixels(data), pixels):
-        raise ResultCheckError("PIXELS_DIFFER", "A result was not sent: compression changed it.")
+        raise ResultCheckError("PIXELS_DIFFER", "compression changed its pixels.")
     return replace(item, data=data, transfer_syntax_uid=transfer_syntax_uid)
 
 

@@ -41,8 +41,8 @@ class ResultCheckError(ResultError):
 
     code = "RESULT_CHECK_FAILED"
 
-    def __init__(self, problem: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, problem: str, what: str) -> None:
+        super().__init__(f"A result was not sent ({problem}): {what} Please report this defect.")
         self.problem = problem
 
 

@@ -14,8 +14,8 @@ from scipy.spatial.distance import pdist
 
 from dicom_out import codes
 from dicom_out.model_result import VolumeResult
-from dicom_out.orientation import functional_group
 from dicom_out.patient import read_element, read_text
+from dicom_out.planes import read_geometry
 from ledger.domain import Box, Segment
 
 Spacing = tuple[float, float]
@@ -104,12 +104,11 @@ def spacing_mm(source: Dataset, frame: int | None = None) -> Spacing | None:
     frame
         Number of the frame, from 1, if it is an enhanced multi-frame image.
     """
-    holder = functional_group(source, frame or 1, "PixelMeasuresSequence")
-    measures = read_element(holder, "PixelSpacing")
-    if measures is None or measures.VM != 2:
+    stated = read_geometry(source, frame, "PixelSpacing")
+    if stated is None:
         return _ultrasound_spacing(source)
     try:
-        down, across = (float(value) for value in measures.value)
+        down, across = (float(value) for value in stated)
     except (TypeError, ValueError):
         return None
     return (down, across) if down > 0 and across > 0 else None

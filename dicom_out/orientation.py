@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pydicom import Dataset
 
 from dicom_out.patient import read_element
+from dicom_out.planes import read_geometry
 
 _NEGLIGIBLE = 0.1
 """Share of a direction, about 6 degrees, that gets no letter."""
@@ -27,11 +28,10 @@ def patient_orientation(source: Dataset, frame: int | None = None) -> tuple[str,
     stated = read_element(source, "PatientOrientation")
     if stated is not None and stated.VM == 2 and all(stated.value):
         return str(stated.value[0]), str(stated.value[1])
-    holder = functional_group(source, frame or 1, "PlaneOrientationSequence")
-    cosines = read_element(holder, "ImageOrientationPatient")
-    if cosines is None or cosines.VM != 6:
+    cosines = read_geometry(source, frame, "ImageOrientationPatient")
+    if cosines is None or len(cosines) != 6:
         return None
-    numbers = [float(value) for value in cosines.value]
+    numbers = [float(value) for value in cosines]
     row, column = _towards(numbers[:3]), _towards(numbers[3:])
     return (row, column) if row and column else None
 
@@ -45,26 +45,3 @@ def _towards(cosines: Sequence[float]) -> str:
     """Return the letters of a direction, the main one first."""
     parts = sorted(zip(cosines, _LETTERS, strict=True), key=lambda part: -abs(part[0]))
     return "".join(pair[part > 0] for part, pair in parts if abs(part) > _NEGLIGIBLE)
-
-
-def functional_group(source: Dataset, frame: int, keyword: str) -> Dataset:
-    """Return what holds a frame's geometry: its functional group (PS3.3 C.7.6.16), or the header.
-
-    Parameters
-    ----------
-    frame
-        From 1.
-    keyword
-        Of the group's sequence, such as ``PlaneOrientationSequence``.
-    """
-    for name, position in (
-        ("SharedFunctionalGroupsSequence", 0),
-        ("PerFrameFunctionalGroupsSequence", frame - 1),
-    ):
-        groups = read_element(source, name)
-        if groups is None or groups.VR != "SQ" or len(groups.value) <= position:
-            continue
-        group = read_element(groups.value[position], keyword)
-        if group is not None and group.VR == "SQ" and group.value:
-            return group.value[0]
-    return source

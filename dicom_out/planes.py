@@ -6,6 +6,8 @@ slice; an enhanced image may hold frames that were not analysed, and its geometr
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from pydicom import Dataset
 from pydicom.sequence import Sequence as ItemSequence
@@ -55,7 +57,7 @@ def _plane(source: Dataset, frame: int | None) -> Dataset:
         if read_text(source, keyword):
             setattr(plane, keyword, source[keyword].value)
     for keyword in _GROUPS:
-        value = _read(source, frame, keyword)
+        value = read_geometry(source, frame, keyword)
         if value is not None:
             setattr(plane, keyword, value)
     if any(keyword not in plane for keyword in _GEOMETRY):
@@ -63,16 +65,28 @@ def _plane(source: Dataset, frame: int | None) -> Dataset:
     return plane
 
 
-def _read(source: Dataset, frame: int | None, keyword: str) -> object:
-    """Return an attribute of a slice: of its frame, of all frames, or of the image; else None."""
-    holders = [source]
-    if frame is not None:
-        groups = [
-            source.PerFrameFunctionalGroupsSequence[frame - 1],
-            source.SharedFunctionalGroupsSequence[0],
-        ]
-        holders = [item for group in groups for item in group.get(_GROUPS[keyword], ())[:1]]
-    for holder in holders:
+def read_geometry(source: Dataset, frame: int | None, keyword: str) -> Any:
+    """Return an attribute of an image's grid, or None.
+
+    Parameters
+    ----------
+    source
+        Header of the image.
+    frame
+        Number of the frame, from 1, of an enhanced multi-frame image; None is the first.
+    keyword
+        Such as ``PixelSpacing``; looked for in the functional groups of the frame, of all frames
+        (PS3.3 C.7.6.16.2), and in the header.
+    """
+    holders = []
+    for name, position in (
+        ("PerFrameFunctionalGroupsSequence", (frame or 1) - 1),
+        ("SharedFunctionalGroupsSequence", 0),
+    ):
+        groups = read_element(source, name)
+        if groups is not None and groups.VR == "SQ" and position < len(groups.value):
+            holders += list(groups.value[position].get(_GROUPS[keyword], ()))[:1]
+    for holder in (*holders, source):
         element = read_element(holder, keyword)
         if element is not None and not element.is_empty:
             return element.value

@@ -189,6 +189,8 @@ def _copy_from(source: Dataset, frame: int | None, ds: Dataset) -> None:
     if "PatientOrientation" not in ds:
         sides = patient_orientation(source, frame)
         ds.PatientOrientation = list(sides) if sides else ""
+    if "ImageLaterality" in ds:  # then the series has none, PS3.3 C.7.3.1
+        return
     laterality = read_text(source, "Laterality")
     if laterality:
         ds.Laterality = laterality

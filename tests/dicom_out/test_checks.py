@@ -14,11 +14,15 @@ from dicom_out import results as writer
 from dicom_out.checks import check_result
 from dicom_out.errors import ResultCheckError
 from dicom_out.patient import read_identity
-from dicom_out.results import ResultObject
-from tests.dicom_out.factories import encode, read, source
+from dicom_out.results import ResultObject, encode_volume
+from tests.dicom_out.factories import MODEL, NOW, encode, read, source
+from tests.dicom_out.volumes import every_geometry
 
 SOURCE = source()
 REPORT, CAPTURE, PAPER = BUNDLE = encode(SOURCE)
+VOLUME = every_geometry()["mr-oblique"]
+SERIES = encode_volume(VOLUME, model=MODEL, seed="s", now=NOW)
+SEGMENTATION = SERIES[1]
 
 
 def rewritten(item: ResultObject, ds: FileDataset) -> ResultObject:
@@ -120,6 +124,66 @@ def name_predecessor(ds: Dataset) -> None:
     ds.PredecessorDocumentsSequence = ds.CurrentRequestedProcedureEvidenceSequence
 
 
+def drop_tracking(ds: Dataset) -> None:
+    (group,) = groups(ds)
+    group.ContentSequence = [item for item in group.ContentSequence if item.ValueType != "UIDREF"]
+
+
+def region_outside(ds: Dataset) -> None:
+    (group,) = groups(ds)
+    (region,) = (item for item in group.ContentSequence if item.ValueType == "SCOORD")
+    region.GraphicData = [0, 0, 9999, 0, 9999, 9]
+
+
+def negative_number(ds: Dataset) -> None:
+    (group,) = groups(ds)
+    (item, *_) = (item for item in group.ContentSequence if item.ValueType == "NUM")
+    item.MeasuredValueSequence[0].NumericValue = "-1"
+
+
+def foreign_frame(ds: Dataset) -> None:
+    (group,) = groups(ds)
+    (region,) = (item for item in group.ContentSequence if item.ValueType == "SCOORD")
+    region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber = 7
+
+
+def drop_maker(ds: Dataset) -> None:
+    del ds.ContributingEquipmentSequence[-1].DeviceUID
+
+
+def drop_qualification(ds: Dataset) -> None:
+    ds.ContentQualification = ""
+
+
+def other_side(ds: Dataset) -> None:
+    ds.PatientOrientation = ["R", "F"]
+
+
+def cut_paper(ds: Dataset) -> None:
+    ds.EncapsulatedDocument = ds.EncapsulatedDocument[:-40]
+
+
+def drop_label(ds: Dataset) -> None:
+    del ds.SegmentSequence[0].SegmentLabel
+
+
+def other_frame_of_reference(ds: Dataset) -> None:
+    ds.FrameOfReferenceUID = "1.2.3"
+
+
+def shift(ds: Dataset) -> None:
+    place = ds.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0]
+    place.ImagePositionPatient = [float(value) + 0.5 for value in place.ImagePositionPatient]
+
+
+def swap(ds: Dataset) -> None:
+    one, two = ds.PerFrameFunctionalGroupsSequence[:2]
+    one.DerivationImageSequence, two.DerivationImageSequence = (
+        two.DerivationImageSequence,
+        one.DerivationImageSequence,
+    )
+
+
 def foreign_source(ds: Dataset) -> None:
     ds.SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
 
@@ -155,6 +219,8 @@ BOTH = [
     (broken_uid, "UID_INVALID"),
     (drop_modality, "ATTRIBUTE_MISSING"),
     (unknown_class, "UID_MISMATCH"),
+    (drop_maker, "MAKER_MISSING"),
+    (drop_qualification, "QUALIFICATION_MISSING"),
 ]
 REPORTS = [
     (verify, "VERIFIED"),
@@ -164,6 +230,10 @@ REPORTS = [
     (drop_measurements, "MEASUREMENTS_MISSING"),
     (foreign_reference, "REFERENCE_UNKNOWN"),
     (name_predecessor, "PREDECESSOR_DIFFERS"),
+    (drop_tracking, "TRACKING_MISSING"),
+    (region_outside, "REGION_OUTSIDE"),
+    (negative_number, "NUMBER_INVALID"),
+    (foreign_frame, "FRAME_UNKNOWN"),
 ]
 CAPTURES = [
     (foreign_source, "REFERENCE_UNKNOWN"),
@@ -171,10 +241,24 @@ CAPTURES = [
     (cut_pixels, "PIXELS_INCOMPLETE"),
     (more_rows, "PIXELS_INCOMPLETE"),
     (no_conversion_type, "ATTRIBUTE_MISSING"),
+    (other_side, "SIDE_DIFFERS"),
+]
+PAPERS = [
+    (cut_paper, "DOCUMENT_INCOMPLETE"),
+    (verify, "VERIFIED"),
+    (no_conversion_type, "ATTRIBUTE_MISSING"),
+]
+SEGMENTATIONS = [
+    (drop_label, "ATTRIBUTE_MISSING"),
+    (other_frame_of_reference, "GEOMETRY_DIFFERS"),
+    (shift, "GEOMETRY_DIFFERS"),
+    (swap, "GEOMETRY_DIFFERS"),
+    (cut_pixels, "PIXELS_INCOMPLETE"),
 ]
 DAMAGES = [
     *((REPORT, *case) for case in BOTH + REPORTS),
     *((CAPTURE, *case) for case in BOTH + CAPTURES),
+    *((PAPER, *case) for case in BOTH + PAPERS),
 ]
 
 
@@ -185,6 +269,18 @@ def test_damage_is_caught(item: ResultObject, damage: Callable[[Dataset], None],
     ds = read(item)
     damage(ds)
     assert problem(rewritten(item, ds)) == code
+
+
+@pytest.mark.parametrize(("damage", "code"), SEGMENTATIONS)
+def test_damage_to_a_segmentation_is_caught(damage: Callable[[Dataset], None], code: str) -> None:
+    ds = read(SEGMENTATION)
+    damage(ds)
+    item, identity = rewritten(SEGMENTATION, ds), read_identity(VOLUME.sources[0])
+    assert check_result(SEGMENTATION, VOLUME.sources, identity, SERIES)
+    with pytest.raises(ResultCheckError) as caught:
+        check_result(item, VOLUME.sources, identity, SERIES)
+    assert caught.value.problem == code
+    assert code in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [0, 100, 700])
