@@ -15,16 +15,14 @@ from dicom_out.model_result import Predecessor
 _TRACKING = {"112039", "112040"}  # Tracking Identifier, Tracking Unique Identifier
 
 
-def check_report(
-    ds: Dataset, sources: Sequence[Dataset], supersedes: Sequence[Predecessor]
-) -> None:
-    """Check measurement groups and predecessors of a report.
+def check_groups(ds: Dataset, sources: Sequence[Dataset]) -> None:
+    """Check the measurement groups of a report.
 
     Raises
     ------
     ResultCheckError
         A group lacks its region, which viewers need, or its tracking UID; a region lies outside its
-        image; a number is none; or the predecessors are not those that it supersedes.
+        image; or a number is none.
     """
     groups = [
         group
@@ -47,7 +45,6 @@ def check_report(
         for item in _items(group):
             if item.ValueType == "NUM":
                 _check_number(item)
-    _check_predecessors(ds, supersedes)
 
 
 def _items(item: Dataset) -> Iterator[Dataset]:
@@ -74,8 +71,14 @@ def _check_number(item: Dataset) -> None:
         raise ResultCheckError("NUMBER_INVALID", "a measurement is no number from 0 on.")
 
 
-def _check_predecessors(ds: Dataset, supersedes: Sequence[Predecessor]) -> None:
-    """Check that the report supersedes what it is said to, and nothing else."""
+def check_predecessors(ds: Dataset, supersedes: Sequence[Predecessor]) -> None:
+    """Check that the report supersedes what it is said to, and nothing else.
+
+    Raises
+    ------
+    ResultCheckError
+        It does not.
+    """
     named = {
         (str(study.StudyInstanceUID), str(series.SeriesInstanceUID), *reference(item))
         for study in ds.get(PREDECESSORS, ())

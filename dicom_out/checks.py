@@ -17,10 +17,11 @@ from highdicom._standard_utils import (
 )
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import BasicTextSRStorage
 
 from dicom_out.check_geometry import check_geometry
 from dicom_out.check_references import check_references
-from dicom_out.check_report import check_report
+from dicom_out.check_report import check_groups, check_predecessors
 from dicom_out.codes import PROCESSING_EQUIPMENT
 from dicom_out.errors import ResultCheckError
 from dicom_out.model_result import Predecessor, ResultObject
@@ -72,7 +73,9 @@ def check_result(
         _check_maker(ds)
         check_references(ds, sources, siblings)
         if "ContentSequence" in ds:
-            check_report(ds, sources, supersedes)
+            check_predecessors(ds, supersedes)
+            if ds.SOPClassUID != BasicTextSRStorage:  # a refusal, which measures nothing
+                check_groups(ds, sources)
         elif "EncapsulatedDocument" in ds:
             _check_document(ds)
         else:

@@ -18,6 +18,12 @@ IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
 COMMENT = Code("121106", "DCM", "Comment")  # CID 12101
 CONCLUSION = Code("121077", "DCM", "Conclusion")  # CID 7002
 
+DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging report")  # CID 7000
+PROCESSING_SUMMARY = Code("111017", "DCM", "CAD Processing and Findings Summary")
+NO_ALGORITHM_SUCCEEDED = Code(
+    "111245", "DCM", "No algorithms succeeded; without findings"
+)  # CID 6047
+
 PROCEDURES = {
     "CR": Code("43468-8", "LN", "XR unspecified body region"),
     "DX": Code("43468-8", "LN", "XR unspecified body region"),

@@ -281,7 +281,7 @@ def _image_region(source: Dataset, outline: Outline, frame: int | None = None) -
 def known_class(source: Dataset) -> str:
     """Return the SOP class, or a stand-in for a private or retired one that highdicom won't take.
 
-    :func:`_name_sop_classes` puts the true one back.
+    :func:`dicom_out.sr.name_sop_classes` puts the true one back.
     """
     sop_class = str(source.SOPClassUID)
     return sop_class if sop_class in get_sop_class_iod_map() else SecondaryCaptureImageStorage

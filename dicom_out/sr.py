@@ -94,7 +94,7 @@ def encode_report(
     """
     referenced = [*content.sources, *content.segmentations, *content.illustrations]
     report = Comprehensive3DSR(
-        evidence=[_evidence(source) for source in referenced],
+        evidence=[evidence_of(source) for source in referenced],
         content=_content(content, model, identity),
         series_instance_uid=series.series_instance_uid,
         series_number=SERIES_NUMBER,
@@ -107,13 +107,13 @@ def encode_report(
         is_verified=False,
         coding_schemes=[codes.private_scheme()],
     )
-    _name_sop_classes(report, referenced)
-    _set_predecessors(report, content)
+    name_sop_classes(report, referenced)
+    set_predecessors(report, content.supersedes)
     finish(report, source=content.sources[0], identity=identity, model=model, series=series)
     return report
 
 
-def _evidence(source: Dataset) -> Dataset:
+def evidence_of(source: Dataset) -> Dataset:
     """Return what highdicom needs of a source; names and dates follow with the identity."""
     evidence = Dataset()
     for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
@@ -127,7 +127,7 @@ def _evidence(source: Dataset) -> Dataset:
 def _content(content: ReportContent, model: ModelDescription, identity: Dataset) -> Dataset:
     """Return the root container."""
     report = MeasurementReport(
-        observation_context=_observer(model),
+        observation_context=observer_of(model),
         procedure_reported=_procedure(content.sources[0], identity),
         imaging_measurements=list(content.groups),
         title=codes.IMAGING_MEASUREMENT_REPORT,
@@ -153,7 +153,7 @@ def _content(content: ReportContent, model: ModelDescription, identity: Dataset)
     return root
 
 
-def _observer(model: ModelDescription) -> ObservationContext:
+def observer_of(model: ModelDescription) -> ObservationContext:
     """Return TID 1001 with the model as device observer (TID 1004)."""
     return ObservationContext(
         observer_device_context=ObserverContext(
@@ -184,14 +184,14 @@ def _procedure(source: Dataset, identity: Dataset) -> Code:
     return codes.PROCEDURES.get(read_text(source, "Modality"), codes.IMAGING_PROCEDURE)
 
 
-def _set_predecessors(report: Dataset, content: ReportContent) -> None:
+def set_predecessors(report: Dataset, supersedes: Sequence[Predecessor]) -> None:
     """Name the documents that this one supersedes (PS3.3 C.17.2)."""
-    if not content.supersedes:
+    if not supersedes:
         return
     study = Dataset()
-    study.StudyInstanceUID = content.sources[0].StudyInstanceUID
+    study.StudyInstanceUID = report.StudyInstanceUID
     study.ReferencedSeriesSequence = ItemSequence()
-    for earlier in content.supersedes:
+    for earlier in supersedes:
         instance, series = Dataset(), Dataset()
         instance.ReferencedSOPClassUID = earlier.sop_class_uid
         instance.ReferencedSOPInstanceUID = earlier.sop_instance_uid
@@ -201,7 +201,7 @@ def _set_predecessors(report: Dataset, content: ReportContent) -> None:
     report.PredecessorDocumentsSequence = ItemSequence([study])
 
 
-def _name_sop_classes(report: Dataset, sources: Sequence[Dataset]) -> None:
+def name_sop_classes(report: Dataset, sources: Sequence[Dataset]) -> None:
     """Give every reference the SOP class that its image really has."""
     classes = {str(source.SOPInstanceUID): str(source.SOPClassUID) for source in sources}
     for element in report.iterall():

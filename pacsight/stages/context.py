@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from inference.model_server import ModelServer
 from inference.reading import read_image
-from inference.registry import Registry
+from inference.registry import ModelPackage, Registry
 from inference.source_image import SourceImage
 from inference.volume import Volume, read_series
 from ledger.database import reading
@@ -106,6 +106,57 @@ def accepted_decision(session: Session, decision_id: int) -> Decision:
     if decision is None or not decision.is_accepted:
         raise StageError("The routing decision is gone; replay the study.")
     return decision
+
+
+def known_decision(session: Session, decision_id: int) -> Decision:
+    """Return a routing decision, accepted or not.
+
+    Raises
+    ------
+    StageError
+        It doesn't exist.
+    """
+    decision = session.get(Decision, decision_id)
+    if decision is None:
+        raise StageError("The routing decision is gone; replay the study.")
+    return decision
+
+
+def package_of(context: StageContext, decision: Decision) -> ModelPackage:
+    """Return the very package that a decision was made for.
+
+    Raises
+    ------
+    StageError
+        It is no longer installed.
+    """
+    made_for = (decision.model_id, decision.model_version, decision.model_digest)
+    for package in context.registry.models:
+        identity = package.identity
+        if (identity.model_id, identity.version, identity.digest) == made_for:
+            return package
+    raise StageError(
+        f"Model {decision.model_id} {decision.model_version} is no longer installed; "
+        "replay the study."
+    )
+
+
+def source_headers(
+    context: StageContext, revision_id: int, sop_instance_uids: Sequence[str]
+) -> Iterator[Dataset]:
+    """Yield the headers of SOP Instances of any kind, in the versions that a revision analyses.
+
+    Raises
+    ------
+    StageError
+        The revision lacks one of the instances.
+    scp.errors.SpoolError
+        An object can't be read.
+    """
+    spool = context.settings.spool_dir
+    for stored in _stored_objects(context, revision_id, sop_instance_uids):
+        with open_object(spool, stored.segment, stored.offset, stored.size) as file:
+            yield dcmread(file, stop_before_pixels=True)
 
 
 def takes_series(context: StageContext, decision: Decision) -> bool:

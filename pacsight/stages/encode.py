@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -12,7 +13,6 @@ from sqlalchemy.orm import Session
 from dicom_out.model_result import ImageResult, Predecessor, ResultObject, VolumeResult
 from dicom_out.profile import Profile
 from dicom_out.results import encode_results, encode_volume
-from inference.registry import ModelPackage, Registry
 from ledger.choices import upload_of
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState
@@ -31,7 +31,8 @@ from pacsight.errors import StageError
 from pacsight.model_description import describe_model
 from pacsight.stages.context import (
     StageContext,
-    accepted_decision,
+    known_decision,
+    package_of,
     source_image,
     source_volume,
     study_of,
@@ -39,6 +40,7 @@ from pacsight.stages.context import (
     takes_series,
 )
 from pacsight.stages.predict import load_prediction
+from pacsight.stages.refuse import refusal_encoder
 from pacsight.stages.sources import made_here, written_before
 from pacsight.work import Work
 
@@ -48,7 +50,7 @@ RESULTS = "results"
 def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
     """Write the result objects of one decision; the dispatcher delivers what the outbox holds."""
     with reading(context.database) as session:
-        decision = accepted_decision(session, work.decision_id)
+        decision = known_decision(session, work.decision_id)
         study = study_of(session, work.revision_id)
         predictions = session.scalars(
             select(PredictionRow)
@@ -57,7 +59,11 @@ def encode_decision(context: StageContext, work: Work) -> Sequence[Work]:
         ).all()
         if _is_encoded(session, decision.id):
             return []
-    objects = address(context.settings, _encoder(context, work, decision, predictions))
+    if decision.is_accepted:
+        encode = _encoder(context, work, decision, predictions)
+    else:
+        encode = refusal_encoder(context, work, decision, partial(_earlier_reports, context))
+    objects = address(context.settings, encode)
     objects += made_here(context, work.revision_id, predictions)
     for item in objects:
         for encoded in (item.item, *item.encodings.values()):
@@ -86,14 +92,11 @@ def _encoder(
     with reading(context.database) as session:
         study_uid = study_of(session, work.revision_id).study_instance_uid
         revision = session.get_one(Revision, work.revision_id)
-    model = describe_model(_package(context.registry, decision))
+    model = describe_model(package_of(context, decision))
     seed = f"{study_uid}/{revision.number}/{decision.model_id}/{decision.model_digest}"
     now = datetime.fromtimestamp(context.clock()).astimezone()
 
-    def supersedes(profile: Profile) -> list[Predecessor]:
-        with reading(context.database) as session:
-            return _earlier_reports(session, revision, decision.model_id, profile.variant("sr"))
-
+    supersedes = partial(_earlier_reports, context, decision)
     if takes_series(context, decision):
         volume = _volume_result(context, work, predictions[0])
         return lambda profile: encode_volume(
@@ -116,43 +119,31 @@ def _is_encoded(session: Session, decision_id: int) -> bool:
 
 
 def _earlier_reports(
-    session: Session, revision: Revision, model_id: str, variant: str
+    context: StageContext, decision: Decision, profile: Profile
 ) -> list[Predecessor]:
     """Return the newest report of a model about an earlier revision of the study, if there is one.
 
-    Of several variants it is the same one. It names its own predecessor, and so on.
+    Of several variants it is the profile's. It names its own predecessor, and so on.
     """
-    row = session.scalar(
-        select(ResultObjectRow)
-        .join(Decision, ResultObjectRow.decision_id == Decision.id)
-        .join(Revision, Decision.revision_id == Revision.id)
-        .where(
-            Revision.study_id == revision.study_id,
-            Revision.number < revision.number,
-            Decision.model_id == model_id,
-            ResultObjectRow.kind == "sr",
+    variant = profile.variant("sr")
+    with reading(context.database) as session:
+        revision = session.get_one(Revision, decision.revision_id)
+        row = session.scalar(
+            select(ResultObjectRow)
+            .join(Decision, ResultObjectRow.decision_id == Decision.id)
+            .join(Revision, Decision.revision_id == Revision.id)
+            .where(
+                Revision.study_id == revision.study_id,
+                Revision.number < revision.number,
+                Decision.model_id == decision.model_id,
+                ResultObjectRow.kind == "sr",
+            )
+            .order_by(Revision.number.desc(), (ResultObjectRow.variant == variant).desc())
+            .limit(1)
         )
-        .order_by(Revision.number.desc(), (ResultObjectRow.variant == variant).desc())
-        .limit(1)
-    )
     if row is None:
         return []
     return [Predecessor(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid)]
-
-
-def _package(registry: Registry, decision: Decision) -> ModelPackage:
-    for package in registry.models:
-        identity = package.identity
-        if (identity.model_id, identity.version, identity.digest) == (
-            decision.model_id,
-            decision.model_version,
-            decision.model_digest,
-        ):
-            return package
-    raise StageError(
-        f"Model {decision.model_id} {decision.model_version} is no longer installed; "
-        "replay the study."
-    )
 
 
 def _image_result(context: StageContext, work: Work, row: PredictionRow) -> ImageResult:

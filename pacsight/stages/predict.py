@@ -41,6 +41,7 @@ from pacsight.stages.context import (
     source_volume,
     takes_series,
 )
+from pacsight.stages.refuse import are_wanted
 from pacsight.work import Stage, Work, job_queued
 
 ARTIFACTS = "artifacts"
@@ -61,7 +62,7 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
     with reading(context.database) as session:
         known = session.get(Decision, work.decision_id)
         if known is not None and known.code is not None:
-            return []  # refused by the gate in a run that ended before it could say so
+            return _told(context, work, known)  # by a run that ended before it could say so
         decision = accepted_decision(session, work.decision_id)
         done = set(
             session.scalars(
@@ -82,9 +83,18 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
             _journal_unreadable(context, uid, error)
     if not done and isinstance(first_error, (QualityError, NotAVolumeError)):
         _refuse(context, decision, first_error)
-        return []
+        return _told(context, work, decision)
     if not done and first_error is not None:
         raise first_error
+    return _to_encode(context, work, decision)
+
+
+def _told(context: StageContext, work: Work, refused: Decision) -> list[Work]:
+    """Return what tells the refusal to the destinations, if any wants to know."""
+    return _to_encode(context, work, refused) if are_wanted(context.settings) else []
+
+
+def _to_encode(context: StageContext, work: Work, decision: Decision) -> list[Work]:
     unit = replace(work, stage=Stage.ENCODE)
     with transaction(context.database) as session:
         job_queued(session, unit, decision.model_id, context.clock())

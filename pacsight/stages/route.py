@@ -18,6 +18,7 @@ from ledger.domain import InstanceFacts, Refusal, RoutingDecision
 from ledger.events import record
 from ledger.tables import Decision, Study
 from pacsight.stages.context import StageContext, instances_of, study_of
+from pacsight.stages.refuse import are_wanted
 from pacsight.work import Stage, Work, job_queued
 
 
@@ -50,6 +51,10 @@ def route_revision(context: StageContext, work: Work) -> Sequence[Work]:
                 unit = replace(work, stage=Stage.PREDICT, decision_id=decision.id)
                 job_queued(session, unit, decision.model_id, now)
                 following.append(unit)
+        if decisions and not following and are_wanted(context.settings):
+            unit = replace(work, stage=Stage.ENCODE, decision_id=decisions[0].id)
+            job_queued(session, unit, "refusal", now)
+            following.append(unit)
     return following
 
 

@@ -35,8 +35,16 @@ def service(tmp_path_factory: pytest.TempPathFactory, pacs: Orthanc) -> Iterator
     write_volume_model(models)
     write_mask_model(models)
     shutil.copytree(REPOSITORY / "checkpoints" / "cxr-pneumonia", models / "cxr-pneumonia")
+    pacs_as_destination = {
+        "name": "pacs", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": pacs.dicom_port,
+        "profile": "everything",
+    }  # fmt: skip
     service = Service(
-        tmp_path_factory.mktemp("service"), pacs_port=pacs.dicom_port, models_dir=str(models)
+        tmp_path_factory.mktemp("service"),
+        pacs_port=pacs.dicom_port,
+        models_dir=str(models),
+        destinations=[pacs_as_destination],
+        profiles=[{"name": "everything", "pdf": True, "refusals": True}],
     )
     service.start("serve")
     yield service
@@ -76,7 +84,7 @@ def test_series_comes_back_as_a_segmentation_on_its_slices(
     (decision,) = (d for d in report["revisions"][0]["decisions"] if not d["refused"])
     (prediction,) = decision["predictions"]
     results = received(pacs, uid)
-    assert sorted({ds.Modality for ds in results}) == ["OT", "SEG", "SR"]
+    assert sorted({ds.Modality for ds in results}) == ["DOC", "OT", "SEG", "SR"]
     (segmentation,) = (ds for ds in results if ds.Modality == "SEG")
     read = highdicom.seg.Segmentation.from_dataset(segmentation)
     pixels = read.get_pixels_by_source_instance([str(ds.SOPInstanceUID) for ds in series])
@@ -96,7 +104,14 @@ def test_radiograph_comes_back_outlined_and_judged(
     applied = {d["model"]: d for d in report["revisions"][0]["decisions"] if not d["refused"]}
     assert set(applied) == {"cxr-pneumonia", "toy-mask"}
     assert applied["toy-mask"]["predictions"][0]["segments"][0]["label"] == "Heart"
-    assert sorted(ds.Modality for ds in received(pacs, uid)) == ["OT", "OT", "SR", "SR"]
+    assert sorted(ds.Modality for ds in received(pacs, uid)) == [
+        "DOC",
+        "DOC",
+        "OT",
+        "OT",
+        "SR",
+        "SR",
+    ]
 
 
 def test_picture_that_the_gate_refuses_is_a_refusal_and_not_a_failure(
@@ -109,5 +124,27 @@ def test_picture_that_the_gate_refuses_is_a_refusal_and_not_a_failure(
     decisions = {d["model"]: d for d in report["revisions"][0]["decisions"]}
     assert decisions["cxr-pneumonia"]["refused"]["code"] == "QUALITY_EMPTY"
     assert report["revisions"][0]["failures"] == []
-    sources = {ds.SeriesDescription for ds in received(pacs, uid)}
-    assert not any("Pneumonia" in text for text in sources)
+    told = [ds for ds in received(pacs, uid) if "Pneumonia" in ds.SeriesDescription]
+    (refusal,) = told  # no report and no picture
+    (why,) = conclusions(refusal)
+    assert why.startswith("Not analysed by cxr-pneumonia 1.0.0: QUALITY_EMPTY.")
+    assert refusal.PatientName == blank.PatientName
+
+
+def test_study_that_no_model_takes_is_answered_with_the_reasons(
+    service: Service, pacs: Orthanc, tmp_path: Path
+) -> None:
+    stranger = chest_radiograph(34, consolidation=False)
+    stranger.Modality, stranger.BodyPartExamined = "MG", "BREAST"
+    uid = store(service, [stranger], tmp_path)
+    report = service.wait_until_settled(uid)
+    assert all(d["refused"] for d in report["revisions"][0]["decisions"])
+    (refusal,) = received(pacs, uid)
+    assert refusal.SOPClassUID.name == "Basic Text SR Storage"
+    assert len(conclusions(refusal)) == 3
+    assert all("MODALITY_NOT_ACCEPTED" in why for why in conclusions(refusal))
+
+
+def conclusions(report: Dataset) -> list[str]:
+    named = (item for item in report.ContentSequence if item.ValueType == "TEXT")
+    return [item.TextValue for item in named if item.TextValue.startswith("Not analysed")]
