@@ -208,8 +208,8 @@ def evidence_at(
         last_closed_at=max(closed, default=None),
         last_outcome=RELEASED if closed else None,
     )
-    if evidence.open_associations and now - held[-1].at < BURST_S:
-        return evidence
+    if now - held[-1].at < BURST_S:
+        return replace(evidence, has_stack=True)
     if len(held) not in witness.examined:  # as the service does: again when another object came
         by_series = [
             [one for one in facts if one.series_instance_uid == uid] for uid in counted(facts)

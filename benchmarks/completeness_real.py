@@ -66,7 +66,7 @@ def measure(folder: Path, kind: str, pacs: Orthanc, seed: int) -> str:
         if kind == "step":
             announce(listener.port, files)
         receipts = send(files, to, calling_ae_title="ORTHANC")
-        assert all(receipt.is_delivered for receipt in receipts)
+        assert all(one.is_delivered for one in receipts), [one.code for one in receipts]
         row = wait_for_revision(engine, folder / "spool", reader)
     sources.stop()
     engine.dispose()

@@ -29,7 +29,7 @@ from scp.urgency import Request
 IN_PROGRESS = "IN PROGRESS"
 """Performed Procedure Step Status, PS3.3 section C.4.14"""
 BURST_S = 0.5
-"""While instances come as fast as this over an open association, nothing is counted."""
+"""Nothing is counted before a study was still for so long: each time means reading all of it."""
 NO_IMAGES = frozenset({"SR", "PR", "KO", "SEG", "DOC", "REG", "RWV", "FID", "AU", "OT"})
 """Modalities of series that a source may hold and not send: nobody waits for them."""
 
@@ -130,8 +130,9 @@ class EvidenceReader:
         evidence = {}
         for study_id, uid, open_since, last_at, instances, series in session.execute(counts).all():
             closed = closing.get(study_id, _Closing())
-            is_burst = bool(closed.open) and now - last_at < BURST_S
-            more = {} if is_burst else self._witnesses(session, study_id, uid, closed.senders)
+            more: dict[str, Any] = {"has_stack": True}  # patience, until it is known
+            if now - last_at >= BURST_S:
+                more = self._witnesses(session, study_id, uid, closed.senders)
             evidence[study_id] = StudyEvidence(
                 open_since=open_since or 0.0,
                 last_received_at=last_at,
