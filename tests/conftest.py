@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ from tests.peers.dcmtk import dcmtk as run_dcmtk
 from tests.peers.orthanc import Orthanc
 from tests.peers.postgres import Postgres
 from tests.peers.s3 import S3
+
+# Before numpy and torch start their threads, which in small tests and beside each other only spin:
+# a third of the CPU of tests/inference/test_explain.py. Processes that tests start inherit it.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 # A busy machine is no failure, and CI tries the same examples every time.
 settings.register_profile(
