@@ -18,6 +18,7 @@ from pacsight.selftest import FIRST, LAST, SLICES
 from tests.peers.process import program
 
 SETTLE_MS = 4000
+MOST_COUNTS = 10
 SIZE = {"width": 1400, "height": 900}
 FLAGS = [
     "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
@@ -137,7 +138,7 @@ def _all_slices(page: Page, picture: Path) -> dict[int, int]:
     for turn in [100] * 2 * SLICES + [-100] * 2 * SLICES:
         number = int(re.findall(r"\((\d+)/\d+\)", grid.inner_text())[0])
         if number not in found:
-            found[number] = _coloured_pixels(page)
+            found[number] = _settled(page)
             if number == (FIRST + LAST) // 2:
                 page.screenshot(path=picture)
         if len(found) == SLICES:
@@ -146,6 +147,17 @@ def _all_slices(page: Page, picture: Path) -> dict[int, int]:
         page.mouse.wheel(0, turn)
         page.wait_for_timeout(600)
     return found
+
+
+def _settled(page: Page) -> int:
+    """Count coloured pixels until the count stays: the overlay is drawn after the slice."""
+    counts = [_coloured_pixels(page)]
+    while len(counts) < 2 or counts[-1] != counts[-2]:
+        page.wait_for_timeout(700)
+        counts.append(_coloured_pixels(page))
+        if len(counts) > MOST_COUNTS:
+            break
+    return counts[-1]
 
 
 def _coloured_pixels(page: Page) -> int:
