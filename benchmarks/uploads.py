@@ -3,8 +3,8 @@
     python -m benchmarks.uploads [--users 20]
 
 Starts a whole Pacsight with the shipped pneumonia model, warms it with one upload, then hands in
-one chest X-ray (PNG) a user: alone several times, then all users at the same moment. The time runs from
-the first byte sent to the state ``done`` on the results page; nothing is delivered.
+one chest X-ray (PNG) a user: alone several times, then all users at the same moment. The time runs
+from the first byte sent to the state ``done`` on the results page; nothing is delivered.
 """
 
 from __future__ import annotations
