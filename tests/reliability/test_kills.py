@@ -17,7 +17,7 @@ from tests.reliability.killing import ALWAYS
 from tests.reliability.matrix import DATABASES, Matrix, service_for
 from tests.service import Service
 
-pytestmark = [pytest.mark.reliability, pytest.mark.peer]
+pytestmark = [pytest.mark.reliability, pytest.mark.peer, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -58,20 +58,6 @@ def test_nothing_is_lost_or_doubled_by_kills_at_every_step(
     assert tally.delivered_once + tally.refused_visibly == tally.acknowledged
     assert tally.delivered_once >= 10
     assert tally.refused_visibly > 0
-
-
-def test_another_worker_takes_over_from_one_that_stays_dead(
-    service: Service, orthanc: Orthanc, tmp_path: Path
-) -> None:
-    uid, path = _radiograph(tmp_path, 30)
-    service.start("scp")
-    send([path], service.itself, calling_ae_title="TEST")
-    program = ("-m", "tests.reliability.killing", "before predict", str(tmp_path / "killed"))
-    service.start("worker", "--name", "one", program=program)
-    assert service.wait_for_end("worker") == -signal.SIGKILL
-    service.start("worker", "--name", "two")
-    assert service.wait_until_settled(uid)["state"] == "done"
-    assert _results_in(orthanc, uid) == ["OT", "SR"]
 
 
 def test_job_that_kills_every_worker_ends_with_a_code_and_others_go_on(

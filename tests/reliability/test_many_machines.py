@@ -15,7 +15,6 @@ from sqlalchemy import func, select
 from dicom_out.delivery import send
 from ledger.database import reading
 from ledger.tables import Job, ReceivedObject, Worker
-from pacsight.heartbeat import DEAD_AFTER_S
 from pacsight.samples import chest_radiograph
 from tests.inference.factories import write_model
 from tests.peers.orthanc import Orthanc
@@ -23,7 +22,7 @@ from tests.peers.process import wait_until
 from tests.peers.s3 import S3
 from tests.service import Service
 
-pytestmark = [pytest.mark.reliability, pytest.mark.peer]
+pytestmark = [pytest.mark.reliability, pytest.mark.peer, pytest.mark.timeout(900)]
 
 TAKEOVER_S = 30.0
 
@@ -164,7 +163,6 @@ def test_machine_that_is_gone_does_not_hold_up_the_others(machines: Machines) ->
             return session.query(ReceivedObject).filter_by(state="received").count() == 0
 
     wait_until(all_read, "the object of the machine that was gone")
-    assert DEAD_AFTER_S < TAKEOVER_S
 
 
 def _assert_nothing_is_shared_but_database_and_store(machines: Machines) -> None:
