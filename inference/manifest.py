@@ -151,6 +151,8 @@ class InputSpec(ManifestPart):
     """Of a series."""
     intensity: Literal["display", "percentile"] = "display"
     """``percentile``, of a series: its 0.5 % and 99.5 % become 0 and 1; else as viewers show it."""
+    neighbours: bool = False
+    """Of a series seen slice by slice: the channels are the slice before, itself, and the next."""
     color: Literal["gray", "rgb"]
     """``gray``: colour is reduced to luminance, then repeated over the channels."""
     resize: Literal["squash", "letterbox"]
@@ -173,6 +175,8 @@ class InputSpec(ManifestPart):
             raise ValueError("shape of four numbers and spacing_mm need unit: series")
         if self.unit == "series" and self.slices != "apart":
             raise ValueError("slices: together needs unit: image")
+        if self.neighbours and (self.unit == "image" or self.shape[0] != 3 or len(self.shape) > 3):
+            raise ValueError("neighbours needs unit: series and shape [3, rows, columns]")
         if self.unit == "image" and self.intensity != "display":
             raise ValueError("intensity percentile needs unit: series")
         if self.spacing_mm is not None and len(self.spacing_mm) != 3:

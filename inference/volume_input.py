@@ -18,6 +18,7 @@ Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Sides = Sequence[int]
 Number = TypeVar("Number", np.float32, np.uint8)
+Real = TypeVar("Real", np.float16, np.float32)
 
 
 def network_values(volume: Volume, spec: InputSpec) -> Values:
@@ -27,6 +28,18 @@ def network_values(volume: Volume, spec: InputSpec) -> Values:
     if sides == volume.array.shape:
         return _scaled(volume.array, low, high)
     return _scaled(_zoomed(volume.array, sides, np.float32, order=1), low, high)
+
+
+def seen_slices(values: NDArray[Real], spec: InputSpec) -> NDArray[Real]:
+    """Return what a network that sees slices is given of a volume in [0, 1], slice by slice.
+
+    [slices, rows, columns], or with ``neighbours`` [slices, 3, rows, columns]: the first
+    and the last slice are their own neighbours.
+    """
+    if not spec.neighbours:
+        return values
+    before, after = values[[0, *range(len(values) - 1)]], values[[*range(1, len(values)), -1]]
+    return np.stack([before, values, after], axis=1)
 
 
 def network_sides(volume: Volume, spec: InputSpec) -> tuple[int, ...]:

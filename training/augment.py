@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from training.recipe import AugmentSpec
 
 Augment = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Mix = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def build_augment(spec: AugmentSpec, height: int, width: int, seed: int) -> Augment:
@@ -68,6 +69,9 @@ def intensity_changes(spec: AugmentSpec, height: int, width: int) -> list[transf
         chain.append(transforms.RandScaleIntensity(prob=0.5, factors=spec.contrast))
     if spec.brightness:
         chain.append(transforms.RandShiftIntensity(prob=0.5, offsets=spec.brightness))
+    if spec.tint:
+        tint = transforms.RandScaleIntensity(prob=0.5, factors=spec.tint, channel_wise=True)
+        chain.append(tint)
     if spec.sharpen:
         fine = transforms.RandGaussianSharpen(
             sigma1_x=(0.2, 0.4),
@@ -90,3 +94,20 @@ def intensity_changes(spec: AugmentSpec, height: int, width: int) -> list[transf
         )
         chain.append(cutout)
     return chain
+
+
+def build_mix(spec: AugmentSpec) -> Mix:
+    """Return a function that mixes a batch, [B, C, H, W], and its classes, [B, K], at random.
+
+    The randomness is torch's own.
+    """
+    from torchvision.transforms import v2  # needs operators that building a network registers first
+
+    kinds = [
+        kind(alpha=alpha)
+        for kind, alpha in ((v2.MixUp, spec.mixup), (v2.CutMix, spec.cutmix))
+        if alpha
+    ]
+    if not kinds:
+        return lambda batch, shares: (batch, shares)
+    return v2.RandomChoice(kinds)

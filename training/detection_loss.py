@@ -39,33 +39,32 @@ def detection_loss(
     logits, boxes, features
         As a detector gives them.
     truth
-        The boxes of each picture, [M, 4] in canvas pixels.
+        The boxes of each picture, [M, 4] in canvas pixels, on the CPU.
     channels
         The logit of each picture's boxes.
     height
         Rows of the canvas.
     """
-    points = places(features, height / features.shape[-2])[0]
+    # What each place stands for is small work for the CPU: on a GPU it would be many tiny steps.
+    points = places(torch.empty(features.shape), height / features.shape[-2])[0]
+    stands_for = torch.stack([assign(own, points) for own in truth])
+    pictures, rows = torch.nonzero(stands_for >= 0, as_tuple=True)
+    pairs = zip(pictures.tolist(), stands_for[pictures, rows].tolist(), strict=True)
+    wanted = torch.stack([truth[picture][box] for picture, box in pairs] or [torch.empty(0)])
+    wanted = wanted.reshape(-1, 4).to(boxes.device)
+    numbers = torch.tensor(channels)[pictures].to(boxes.device)
+    asked = (stands_for != BETWEEN).float().to(boxes.device)
+    pictures, rows = pictures.to(boxes.device), rows.to(boxes.device)
+    given = boxes[pictures, rows]
     targets = torch.zeros_like(logits)
-    asked = torch.ones(logits.shape[:2], device=logits.device)
-    given, wanted = [], []
-    for picture, own in enumerate(truth):
-        stands_for = assign(own, points)
-        asked[picture][stands_for == BETWEEN] = 0.0
-        chosen = stands_for >= 0
-        if not chosen.any():
-            continue
-        given.append(boxes[picture][chosen])
-        wanted.append(own[stands_for[chosen]])
-        overlap = _overlap(given[-1].detach(), wanted[-1])
-        targets[picture, :, channels[picture]][chosen] = overlap.clamp(min=0.05)
-    count = max(FEWEST, sum(len(part) for part in given))
+    targets[pictures, rows, numbers] = _overlap(given.detach(), wanted).clamp(min=0.05)
+    count = max(FEWEST, len(wanted))
     right = (targets - torch.sigmoid(logits).detach()).abs() ** FOCUS
     entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     weights = asked[..., None] * torch.where(targets > 0, 1.0, EMPTY_WEIGHT)
     loss = 2.0 * (entropy * right * weights).sum() / count
-    if given:
-        loss = loss + _regression(torch.cat(given), torch.cat(wanted)) / count
+    if len(wanted):
+        loss = loss + _regression(given, wanted) / count
     return loss
 
 

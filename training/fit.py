@@ -7,8 +7,12 @@ resumed ends with the same weights as one that was not.
 from __future__ import annotations
 
 import math
+import os
+import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -17,13 +21,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.errors import TrainingDivergedError
 from training.log import Log
+from training.norms import NORMS, measure_norms
 from training.progress import Progress
 from training.recipe import Recipe
 from training.resume import ResumeFile
 from training.task import Epoch, Task
 
+LIBRARIES = ("torch", "timm", "monai", "numpy", "scikit-learn")
 LOWER_IS_BETTER = {"log_loss"}
-NORMS = (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
+MEASURED = 8
+"""Batches that statistics are taken from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,8 @@ class Fitted:
     network: torch.nn.Module
     history: tuple[Epoch, ...]
     best: Epoch
+    made_on: Mapping[str, Any]
+    """The machine and the versions of libraries."""
 
 
 class Trainer:
@@ -75,6 +84,8 @@ class Trainer:
             pct_start=plan.warm_up,
             cycle_momentum=False,
         )
+        if recipe.network.batch_norm == "measured":
+            self._measure()
         self.average = AveragedModel(
             network, multi_avg_fn=get_ema_multi_avg_fn(plan.average_decay), use_buffers=True
         )
@@ -98,18 +109,28 @@ class Trainer:
         if state is not None:
             history, best_weights = self._restore(state)
             progress.say(f"Resumed after epoch {len(history)}.")
+        made_on = state["made_on"] if state is not None else machine()
         while not is_finished(history, self.recipe):
             epoch = self._epoch(len(history) + 1, progress)
             history.append(epoch)
             if best_of(history, self.recipe.select.metric) is epoch:
                 best_weights = _copied(self.average.module)
-            self.resume.save(self._state(history, best_weights))
+            self.resume.save(self._state(history, best_weights, made_on))
             if log is not None:
                 log.epoch(epoch.number, self._logged(epoch))
             progress.say(_line(epoch, self.recipe.schedule.epochs))
         self.average.module.load_state_dict(best_weights)
+        self.resume.save(_finished(history, best_weights, made_on))
         best = best_of(history, self.recipe.select.metric)
-        return Fitted(self.average.module, tuple(history), best)
+        return Fitted(self.average.module, tuple(history), best, made_on)
+
+    def _measure(self) -> None:
+        torch.manual_seed(self.recipe.seed)
+        step_loss = self.task.begin_epoch(self.recipe.seed)
+        order = np.random.default_rng(self.recipe.seed).permutation(self.task.size)
+        batches = [order[start : start + self.batch] for start in range(0, len(order), self.batch)]
+        self.network.eval()
+        measure_norms(self.network, (step_loss(self.network, rows) for rows in batches[:MEASURED]))
 
     def _logged(self, epoch: Epoch) -> dict[str, float]:
         figures = {f"validation/{name}": value for name, value in epoch.figures.items()}
@@ -122,7 +143,7 @@ class Trainer:
         torch.manual_seed(seed)
         step_loss = self.task.begin_epoch(seed)
         order = np.random.default_rng(seed).permutation(self.task.size)
-        _set_training(self.network, norms=self.recipe.network.batch_norm == "trained")
+        _set_training(self.network, norms=self.recipe.network.batch_norm != "frozen")
         losses = []
         with progress.stage(f"Epoch {number}", self.steps) as advance:
             for step in range(self.steps):
@@ -148,22 +169,33 @@ class Trainer:
         self.average.update_parameters(self.network)
         return loss.item()
 
-    def _state(self, history: list[Epoch], best: dict[str, torch.Tensor]) -> dict[str, Any]:
+    def _state(
+        self, history: list[Epoch], best: dict[str, torch.Tensor], made_on: Mapping[str, Any]
+    ) -> dict[str, Any]:
         return {
+            **_finished(history, best, made_on),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "history": [epoch.to_json() for epoch in history],
-            "best": best,
         }
 
     def _restore(self, state: dict[str, Any]) -> tuple[list[Epoch], dict[str, torch.Tensor]]:
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
+        if "network" in state:  # else it is finished
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.schedule.load_state_dict(state["schedule"])
         return [Epoch.from_json(epoch) for epoch in state["history"]], state["best"]
+
+
+def machine() -> dict[str, Any]:
+    """Return what training runs on, as metrics.json records it."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return {
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores{gpu}",
+    }
 
 
 def device() -> torch.device:
@@ -192,6 +224,13 @@ def _set_training(network: torch.nn.Module, *, norms: bool) -> None:
     for module in network.modules():
         if isinstance(module, NORMS):
             module.train(norms)
+
+
+def _finished(
+    history: list[Epoch], best: dict[str, torch.Tensor], made_on: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what is needed of a training that is over."""
+    return {"history": [epoch.to_json() for epoch in history], "best": best, "made_on": made_on}
 
 
 def _copied(network: torch.nn.Module) -> dict[str, torch.Tensor]:

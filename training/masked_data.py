@@ -23,7 +23,7 @@ from inference.nifti import read_nifti
 from inference.preprocessing import place, resize_plane, to_canvas
 from inference.source_image import SourceImage
 from inference.volume import Volume, to_canonical
-from inference.volume_input import network_values, on_network_grid
+from inference.volume_input import network_values, on_network_grid, seen_slices
 from training.data import LABELS_NAME, SPLITS, Sample, check_groups, split_samples
 from training.errors import (
     LabelsError,
@@ -222,9 +222,11 @@ def on_canvas(source: SourceImage | Volume, truth: Truth, spec: InputSpec) -> Ma
     return MaskedCanvas(to_canvas(source.array, spec).astype(np.float16), mask, fov)
 
 
-def slices_of(canvas: MaskedCanvas) -> list[MaskedCanvas]:
-    """Return each slice of a volume as a picture."""
-    pairs = zip(canvas.values, canvas.mask, strict=True)
+def slices_of(canvas: MaskedCanvas, spec: InputSpec) -> list[MaskedCanvas]:
+    """Return each slice of a volume as a picture; neighbours that it is seen with are colours."""
+    seen = seen_slices(canvas.values, spec)
+    planes = np.moveaxis(seen, 1, -1) if spec.neighbours else seen
+    pairs = zip(planes, canvas.mask, strict=True)
     return [MaskedCanvas(values, mask, None) for values, mask in pairs]
 
 

@@ -58,6 +58,8 @@ class AlsoSpec(RecipePart):
     pictures of a class without boxes are left out."""
     weight: Positive = 1.0
     """Of boxes: how often its pictures are learnt from, against those of the data folder."""
+    own_groups: bool = False
+    """Its groups have nothing to do with groups of the same name in the data folder."""
 
     @field_validator("folder")
     @classmethod
@@ -93,8 +95,9 @@ class NetworkSpec(RecipePart):
 
     name: str
     args: dict[str, str | int | float | bool] = {}
-    batch_norm: Literal["frozen", "trained"] = "frozen"
-    """``frozen`` keeps the start weights' statistics: needed where they were folded in."""
+    batch_norm: Literal["frozen", "trained", "measured"] = "frozen"
+    """``frozen`` keeps the start weights' statistics. Where they were folded in, ``measured`` takes
+    new ones from the training pictures before it trains them (:mod:`training.norms`)."""
     freeze: tuple[str, ...] = ()
     """First parts of the names of parameters that stay as they start, such as ``blocks.0``."""
     dropout: Share = 0.0
@@ -123,6 +126,8 @@ class AugmentSpec(RecipePart):
     """Exponent of the grey curve between 1 - gamma and 1 / (1 - gamma)."""
     contrast: Share = 0.0
     brightness: Share = 0.0
+    tint: Share = 0.0
+    """Largest change of each colour's strength alone, as a share."""
     noise: Share = 0.0
     """Standard deviation of added noise; white is 1."""
     sharpen: float = Field(default=0.0, ge=0.0)
@@ -137,6 +142,10 @@ class AugmentSpec(RecipePart):
     """Of masks: how often each picture or volume is drawn in an epoch."""
     cutout: Share = 0.0
     """Largest side of black rectangles painted over a picture, as a share of its side."""
+    mixup: float = Field(default=0.0, ge=0.0)
+    """Of classes: blends pictures and their classes by a share from Beta(mixup, mixup)."""
+    cutmix: float = Field(default=0.0, ge=0.0)
+    """Of classes: as `mixup`, with a rectangle of another picture. With both, either at random."""
     borrowed: Share = 0.0
     """Of boxes: share of the pictures with nothing to find that get an object of another one."""
     drawn: Share = 0.0

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
-import platform
 from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +30,6 @@ from training.tasks import kind_of
 from training.verify import METRICS_NAME, make_golden, verify_folder
 
 CURVES_NAME = "curves.png"
-LIBRARIES = ("torch", "timm", "monai", "openvino", "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +47,17 @@ class Request:
     """CPU threads; 0 leaves the choice to torch."""
     log: Path | None = None
     """Folder for a TensorBoard log."""
+    fit_only: bool = False
+    """Stop before the checkpoint is written, and leave the state: see :func:`train_checkpoint`."""
 
 
 def train_checkpoint(request: Request, progress: Progress) -> Path:
     """Train, calibrate, evaluate and write a checkpoint; return its folder.
 
     Recipe, data folder, start weights and target are checked before anything is computed. A stopped
-    training goes on from its last complete epoch when the same is asked for again.
+    training goes on from its last complete epoch when the same is asked for again, on another
+    machine too when its state (the hidden file beside the folder) is brought there. With `fit_only`
+    the state's path is returned: the part that needs the serving engine is left for elsewhere.
 
     Raises
     ------
@@ -75,6 +75,8 @@ def train_checkpoint(request: Request, progress: Progress) -> Path:
         nullcontext() if request.log is None else open_log(request.log, recipe_text(recipe)) as log
     ):
         fitted = Trainer(task, recipe, resume).fit(progress, log)
+    if request.fit_only:
+        return resume.path
     with written_at_once(folder) as draft:
         _write(draft, request, recipe, task, fitted, progress)
     resume.remove()
@@ -146,6 +148,5 @@ def _how(request: Request, recipe: Recipe, task: Task, fitted: Fitted) -> dict[s
         "best_epoch": fitted.best.number,
         "seconds": round(sum(epoch.seconds for epoch in fitted.history)) or None,
         "history": [epoch.to_json() for epoch in fitted.history],
-        "libraries": {name: version(name) for name in LIBRARIES},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **fitted.made_on,
     }

@@ -16,7 +16,7 @@ from inference.preprocessing import place, prepare, resize_plane
 from inference.registry import ModelPackage
 from inference.source_image import SourceImage
 from inference.volume import Volume, to_canonical
-from inference.volume_input import network_values, on_source_grid
+from inference.volume_input import network_values, on_source_grid, seen_slices
 from ledger.domain import Prediction, Segment
 
 OVERLAP = 0.5
@@ -147,14 +147,17 @@ def _slice_by_slice(values: Logits, manifest: Manifest, backend: Backend) -> dic
         }
     )
     found = {output.label: np.zeros(values.shape, np.bool_) for output in manifest.outputs}
-    for number, plane in enumerate(values):
+    for number, plane in enumerate(seen_slices(values, manifest.input)):
         for label, mask in masks_of(_slide(plane, manifest, backend), everything).items():
             found[label][number] = mask
     return _cleaned(found, manifest)
 
 
 def _slide(values: Logits, manifest: Manifest, backend: Backend) -> Logits:
-    """Return logits [K, ...] of values [...] in [0, 1], from overlapping windows by MONAI."""
+    """Return logits [K, ...] of values in [0, 1], from overlapping windows by MONAI.
+
+    `values` is as :func:`normalised` takes it.
+    """
     import torch
     from monai.inferers import sliding_window_inference
 
@@ -179,13 +182,16 @@ def _slide(values: Logits, manifest: Manifest, backend: Backend) -> Logits:
 
 
 def normalised(values: Logits, spec: InputSpec) -> Logits:
-    """Turn grey values [...] in [0, 1] into the network's, float32 [C, ...]."""
-    channels = spec.shape[0]
-    shape = (-1, *[1] * values.ndim)
+    """Turn grey values in [0, 1] into the network's, float32 [C, ...].
+
+    They are [...], the same for all channels, or [C, ...].
+    """
+    planes = values if values.ndim == len(spec.shape) else values[np.newaxis]
+    shape = (-1, *[1] * (len(spec.shape) - 1))
     mean = np.asarray(spec.mean, np.float32).reshape(shape)
     std = np.asarray(spec.std, np.float32).reshape(shape)
-    scaled = (values[np.newaxis] - mean) / std
-    return np.array(np.broadcast_to(scaled, (channels, *values.shape)), np.float32)
+    scaled = (planes - mean) / std
+    return np.array(np.broadcast_to(scaled, (spec.shape[0], *planes.shape[1:])), np.float32)
 
 
 def _run(backend: Backend, batch: Logits, manifest: Manifest) -> Logits:

@@ -23,10 +23,17 @@ def train(
     log: Annotated[
         Path | None, typer.Option(help="Folder for a TensorBoard log.", metavar="DIR")
     ] = None,
+    fit_only: Annotated[
+        bool,
+        typer.Option(help="Leave the trained state; the same command elsewhere makes the model."),
+    ] = False,
 ) -> None:
     """Train a model from a recipe; stopped, it resumes when asked for again."""
     from training.run import Request, train_checkpoint
 
-    request = Request(recipe, data, out, start_weights, epochs, threads, log)
-    folder = train_checkpoint(request, TerminalProgress())
-    typer.echo(f"{folder} is ready; see {folder / 'MODEL_CARD.md'}.")
+    request = Request(recipe, data, out, start_weights, epochs, threads, log, fit_only)
+    made = train_checkpoint(request, TerminalProgress())
+    if fit_only:
+        typer.echo(f"Trained; bring {made} beside the folder where the same command goes on.")
+        return
+    typer.echo(f"{made} is ready; see {made / 'MODEL_CARD.md'}.")

@@ -248,7 +248,8 @@ def test_diverging_training_says_so(cli: Cli, data_dir: Path, tmp_path: Path) ->
 
 def test_grade_error_grows_with_the_square_of_the_distance() -> None:
     sure_of_middle = torch.tensor([[0.0, 60.0, 0.0, 0.0]]).expand(3, 4)
-    found = [grade_error(sure_of_middle[:1], torch.tensor([grade])).item() for grade in range(4)]
+    grades = torch.eye(4)
+    found = [grade_error(sure_of_middle[:1], grades[[true]]).item() for true in range(4)]
     assert found == pytest.approx([1.0, 0.0, 1.0, 4.0], abs=1e-4)
 
 

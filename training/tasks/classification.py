@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from inference.networks import build_network
 from inference.preprocessing import normalise
 from inference.registry import ModelPackage, Registry
 from ledger.domain import Finding, Prediction
-from training.augment import build_augment
+from training.augment import build_augment, build_mix
 from training.calibrate import calibrated, choose_threshold, fit_calibration
 from training.canvases import load_canvases
 from training.curves import draw_curves
@@ -83,25 +83,26 @@ class ClassificationTask:
 
     def begin_epoch(self, seed: int) -> StepLoss:
         """See :class:`training.task.Task`."""
-        logits_of = augmented_logits(self.recipe, self._train, seed)
+        shares = np.eye(len(self.recipe.data.classes), dtype=np.float32)[self._train.truth]
+        logits_of = augmented_logits(self.recipe, self._train.canvases, shares, seed)
 
         def step_loss(network: torch.nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
-            logits = logits_of(network, rows)
-            return self._loss(logits, torch.from_numpy(self._train.truth[rows]).to(logits.device))
+            return self._loss(*logits_of(network, rows))
 
         return step_loss
 
-    def _loss(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    def _loss(self, logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """Return the loss; `shares`, [B, K], is how much of each class a picture shows."""
         smoothing = self.recipe.loss.label_smoothing
         weights = self._class_weights.to(logits.device)
         if not self.recipe.is_binary:
             loss = functional.cross_entropy(
-                logits, truth, weight=weights, label_smoothing=smoothing
+                logits, shares, weight=weights, label_smoothing=smoothing
             )
-            return loss + self.recipe.loss.ordinal * grade_error(logits, truth)
-        targets = truth * (1.0 - smoothing) + smoothing / 2
+            return loss + self.recipe.loss.ordinal * grade_error(logits, shares)
+        targets = shares[:, 1] * (1.0 - smoothing) + smoothing / 2
         return functional.binary_cross_entropy_with_logits(
-            logits[:, 0], targets, weight=weights[truth]
+            logits[:, 0], targets, weight=shares @ weights
         )
 
     def judge(self, network: torch.nn.Module) -> dict[str, float]:
@@ -222,19 +223,19 @@ def answered(scores: NDArray[np.float64], recipe: Recipe) -> NDArray[np.int64]:
     return scores.argmax(axis=1)
 
 
-def grade_error(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def grade_error(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     """Return the mean squared difference between the expected grade and the true one.
 
     Parameters
     ----------
     logits
         [N, K], one for each grade, lowest first.
-    truth
-        int [N], the true grades from 0.
+    shares
+        [N, K], how much of each grade a picture shows: 1 for the true one, unless it was mixed.
     """
     grades = torch.arange(logits.shape[1], dtype=logits.dtype, device=logits.device)
     expected = logits.softmax(dim=1) @ grades
-    return (expected - truth).square().mean()
+    return (expected - shares @ grades).square().mean()
 
 
 def started_network(recipe: Recipe, start_weights: Path | None) -> torch.nn.Module:
@@ -248,22 +249,31 @@ def started_network(recipe: Recipe, start_weights: Path | None) -> torch.nn.Modu
     return network
 
 
-def augmented_logits(recipe: Recipe, pictures: Pictures, seed: int) -> StepLoss:
-    """Return what gives the logits, [B, K], of some pictures, changed at random.
+def augmented_logits(
+    recipe: Recipe, canvases: NDArray[np.float16], truth: NDArray[np.float32], seed: int
+) -> Callable[[torch.nn.Module, NDArray[np.int64]], tuple[torch.Tensor, torch.Tensor]]:
+    """Return what gives the logits, [B, K], and truth, [B, K], of some pictures, changed at random.
 
     The recipe's dropout is applied before the last linear layer.
+
+    Parameters
+    ----------
+    truth
+        [N, K], how much of each class a picture shows. Mixed pictures show some of several.
     """
     augment = build_augment(recipe.augment, *recipe.input.plane, seed)
+    mix = build_mix(recipe.augment)
 
-    def logits_of(network: torch.nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
-        canvases = (augment(pictures.canvases[row].astype(np.float32)) for row in rows)
-        batch = np.stack([normalise(canvas, recipe.input) for canvas in canvases])
+    def logits_of(
+        network: torch.nn.Module, rows: NDArray[np.int64]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        changed = (augment(canvases[row].astype(np.float32)) for row in rows)
+        batch = _on_device(np.stack([normalise(item, recipe.input) for item in changed]), network)
+        batch, shares = mix(batch, torch.from_numpy(truth[rows]).to(batch.device))
         module: Any = network
-        features = module.forward_features(_on_device(batch, network))
-        pooled = module.forward_head(features, pre_logits=True)
+        pooled = module.forward_head(module.forward_features(batch), pre_logits=True)
         kept = functional.dropout(pooled, recipe.network.dropout)
-        logits: torch.Tensor = module.get_classifier()(kept)
-        return logits
+        return module.get_classifier()(kept), shares
 
     return logits_of
 

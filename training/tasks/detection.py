@@ -131,8 +131,7 @@ class DetectionTask:
                 truth.append(torch.from_numpy(moved.astype(np.float32)))
                 channels.append(channel)
             logits, places, features = network(_on_device(np.stack(tensors), network))
-            moved_truth = [boxes.to(logits.device) for boxes in truth]
-            return detection_loss(logits, places, features, moved_truth, channels, spec.plane[0])
+            return detection_loss(logits, places, features, truth, channels, spec.plane[0])
 
         return step_loss
 

@@ -81,12 +81,12 @@ class MultiLabelTask:
 
     def begin_epoch(self, seed: int) -> StepLoss:
         """See :class:`training.task.Task`."""
-        logits_of = augmented_logits(self.recipe, self._train, seed)
+        labels = self._train.truth.astype(np.float32)
+        logits_of = augmented_logits(self.recipe, self._train.canvases, labels, seed)
         smoothing = self.recipe.loss.label_smoothing
 
         def step_loss(network: torch.nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
-            logits = logits_of(network, rows)
-            truth = torch.from_numpy(self._train.truth[rows]).to(logits)
+            logits, truth = logits_of(network, rows)
             return functional.binary_cross_entropy_with_logits(
                 logits,
                 truth * (1.0 - smoothing) + smoothing / 2,

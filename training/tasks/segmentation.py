@@ -20,6 +20,7 @@ from inference.networks import build_network
 from inference.pipelines.segmentation import normalised
 from inference.preprocessing import normalise
 from inference.registry import ModelPackage, Registry
+from inference.volume_input import seen_slices
 from training.errors import PictureError
 from training.mask_augment import build_mask_augment
 from training.mask_curves import draw_mask_curves
@@ -41,6 +42,8 @@ from training.task import Evaluation, StepLoss
 
 THRESHOLDS = np.arange(0.2, 0.81, 0.05)
 """Of a structure that is told from background by one logit."""
+WINDOWS = 16
+"""Of slices, judged at once."""
 OVERLAP = 0.25
 """Of windows when an epoch is judged; less than serving's, which takes longer."""
 
@@ -77,7 +80,7 @@ class SegmentationTask:
             "val": _counts(self._val, recipe.data.classes),
         }
         if self._is_slicewise:
-            learnt = [plane for canvas in learnt for plane in slices_of(canvas)]
+            learnt = [plane for canvas in learnt for plane in slices_of(canvas, recipe.input)]
         self._train = learnt
         self.size = recipe.augment.patches * len(learnt)
         is_single = recipe.activation == "sigmoid"
@@ -150,18 +153,25 @@ class SegmentationTask:
     def _score(self, network: torch.nn.Module, canvas: MaskedCanvas) -> NDArray[np.float32]:
         recipe, sides = self.recipe, self.recipe.input.shape[1:]
         values = canvas.values.astype(np.float32)
-        parts = values if self._is_slicewise else values[np.newaxis]
-        found = []
-        for part in parts:
-            batch = _on_device(_tensor(part, recipe)[np.newaxis], network)
-            black = float(-np.float32(recipe.input.mean[0]) / np.float32(recipe.input.std[0]))
-            logits = sliding_window_inference(
-                batch, sides, 1, network, overlap=OVERLAP, mode="gaussian", cval=black
-            )
-            is_single = recipe.activation == "sigmoid"
-            scores = logits.sigmoid() if is_single else logits.softmax(dim=1)[:, 1:]
-            found.append(scores[0].float().cpu().numpy())
-        return np.stack(found, axis=1) if self._is_slicewise else found[0]
+        if self._is_slicewise:
+            tensors = [
+                normalised(plane, recipe.input) for plane in seen_slices(values, recipe.input)
+            ]
+        else:
+            tensors = [_tensor(values, recipe)]
+        black = float(-np.float32(recipe.input.mean[0]) / np.float32(recipe.input.std[0]))
+        logits = sliding_window_inference(
+            _on_device(np.stack(tensors), network),
+            sides,
+            WINDOWS if self._is_slicewise else 1,
+            network,
+            overlap=OVERLAP,
+            mode="gaussian",
+            cval=black,
+        )
+        is_single = recipe.activation == "sigmoid"
+        scores = (logits.sigmoid() if is_single else logits.softmax(dim=1)[:, 1:]).float().cpu()
+        return scores.transpose(0, 1).numpy() if self._is_slicewise else scores[0].numpy()
 
     def _answers(
         self, scores: Sequence[NDArray[np.float32]], thresholds: Mapping[str, float]
@@ -241,7 +251,8 @@ def _answer(counts: Sequence[tuple[int, int, int]], item: MaskedSample) -> MaskA
 def _tensor(values: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
     """Return values in [0, 1] as the network's input, [C, ...]."""
     if recipe.input.unit == "series":
-        return normalised(values, recipe.input)
+        planes = np.moveaxis(values, -1, 0) if recipe.input.neighbours else values
+        return normalised(planes, recipe.input)
     return normalise(values, recipe.input)
 
 
