@@ -144,3 +144,9 @@ def test_pages_have_nothing_inline(browser: Open) -> None:
         assert "<style" not in text
         assert " on" + "click" not in text
         assert "<script>" not in text
+
+
+def test_search_form_may_be_sent_with_empty_fields(browser: Open) -> None:
+    empty = "q=x&state=&modality=&model=&finding=&received_from=&received_until="
+    for path in ("/worklist", "/worklist/rows", "/worklist.csv", "/history"):
+        assert browser("anna").get(f"{path}?{empty}").status_code == 200

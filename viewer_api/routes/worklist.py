@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from ledger.database import reading, transaction
 from ledger.events import record
@@ -35,6 +35,10 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Spreadsheets compute cells that start so; a patient's name could be one."""
 
 
+Day = Annotated[date | None, BeforeValidator(lambda value: value or None)]
+"""Forms send empty fields as empty text."""
+
+
 class Wanted(BaseModel):
     """The form above the list, as it stands in the address."""
 
@@ -45,8 +49,8 @@ class Wanted(BaseModel):
     modality: str = ""
     model: str = ""
     finding: str = ""
-    received_from: date | None = None
-    received_until: date | None = None
+    received_from: Day = None
+    received_until: Day = None
     after: str = ""
 
     def search(self) -> Search:
