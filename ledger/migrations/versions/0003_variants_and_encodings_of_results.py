@@ -4,7 +4,7 @@ from alembic import op
 import sqlalchemy as sa
 
 revision = '0003'
-down_revision = '0009'
+down_revision = '0002'
 branch_labels = None
 depends_on = None
 
