@@ -72,16 +72,6 @@ def intensity_changes(spec: AugmentSpec, height: int, width: int) -> list[transf
     if spec.tint:
         tint = transforms.RandScaleIntensity(prob=0.5, factors=spec.tint, channel_wise=True)
         chain.append(tint)
-    if spec.sharpen:
-        fine = transforms.RandGaussianSharpen(
-            sigma1_x=(0.2, 0.4),
-            sigma1_y=(0.2, 0.4),
-            sigma2_x=(1.0, 6.0),
-            sigma2_y=(1.0, 6.0),
-            alpha=(0.0, spec.sharpen),
-            prob=0.2,
-        )
-        chain.append(fine)
     if spec.noise:
         chain.append(transforms.RandGaussianNoise(prob=0.3, std=spec.noise))
     if spec.blur_px:

@@ -227,9 +227,7 @@ def _added(folder: Path, also: AlsoSpec, spec: DataSpec) -> list[Sample]:
         if row.get("split", "train") in {"val", "test"}:
             continue
         sample = _sample(pictures, where, row, line, spec, names)
-        group = row.get("group") or ""
-        if also.own_groups or not group:
-            group = f"{also.folder}/{group or sample.file}"
+        group = row.get("group") or f"{also.folder}/{sample.file}"
         samples.append(replace(sample, file=f"{also.folder}/{sample.file}", group=group))
     return samples
 

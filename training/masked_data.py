@@ -280,9 +280,14 @@ def _there(folder: Path, name: str, where: str, kind: str) -> Path:
 
 def _nifti(path: Path, name: str, where: str) -> Volume:
     try:
-        return read_nifti(path)
+        volume = read_nifti(path)
     except ImageError as error:
         raise PictureError(f"{where}: {name} can't be used: {error}") from error
+    if volume.volumes > 1:
+        raise PictureError(
+            f"{where}: {name} holds {volume.volumes} volumes; write each as a file of three axes."
+        )
+    return volume
 
 
 def _picture(path: Path, item: MaskedSample) -> Mask:

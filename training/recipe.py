@@ -58,8 +58,6 @@ class AlsoSpec(RecipePart):
     pictures of a class without boxes are left out."""
     weight: Positive = 1.0
     """Of boxes: how often its pictures are learnt from, against those of the data folder."""
-    own_groups: bool = False
-    """Its groups have nothing to do with groups of the same name in the data folder."""
 
     @field_validator("folder")
     @classmethod
@@ -130,8 +128,6 @@ class AugmentSpec(RecipePart):
     """Largest change of each colour's strength alone, as a share."""
     noise: Share = 0.0
     """Standard deviation of added noise; white is 1."""
-    sharpen: float = Field(default=0.0, ge=0.0)
-    """Largest factor by which fine detail is raised, as viewers and scanners do."""
     blur_px: float = Field(default=0.0, ge=0.0)
     """Largest standard deviation of a Gaussian, in network input pixels."""
     patch: tuple[Annotated[int, Field(ge=8)], ...] = ()

@@ -179,7 +179,7 @@ def test_boxes_follow_their_objects() -> None:
 
 
 def test_one_seed_gives_one_sequence() -> None:
-    spec = AugmentSpec(rotate_degrees=40, scale=0.3, flip="both", noise=0.1, sharpen=1.0)
+    spec = AugmentSpec(rotate_degrees=40, scale=0.3, flip="both", noise=0.1)
     canvas, boxes = (
         np.random.default_rng(0).random((96, 96), np.float32),
         np.array([[9.0, 9, 40, 50]]),

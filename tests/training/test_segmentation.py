@@ -144,7 +144,7 @@ def _elsewhere(folder: Path) -> None:
     ("harm", "code", "words"),
     [
         (_nan, "DATA_FILE_UNREADABLE", "line 4: images/2.nii.gz can't be used: .*no numbers"),
-        (_four_axes, "DATA_FILE_UNREADABLE", "three axes"),
+        (_four_axes, "DATA_FILE_UNREADABLE", "line 4: images/2.nii.gz holds 2 volumes"),
         (_unknown_value, "DATA_CLASS_UNKNOWN", "mask 2.nii.gz has the value 7"),
         (_elsewhere, "DATA_MASK", "lies elsewhere"),
     ],

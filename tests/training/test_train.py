@@ -185,6 +185,25 @@ def test_damaged_resume_file_starts_anew(data_dir: Path, tmp_path: Path) -> None
     assert len(trainer.fit(Silent()).history) == 1
 
 
+def test_training_ends_elsewhere_and_the_model_is_made_here(
+    cli: Cli, data_dir: Path, tmp_path: Path
+) -> None:
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    here.mkdir()
+    recipe = write_recipe(tmp_path / "recipe.yaml", recipe_values())
+    arguments = ("train", recipe, "--data", data_dir, *QUICK, "--epochs", "1")
+    trained = cli(*arguments, "--out", elsewhere, "--fit-only")
+    assert trained.status == 0, trained.err
+    (state,) = elsewhere.iterdir()
+    assert str(state) in trained.out.replace("\n", "")
+    state.rename(here / state.name)
+    made = cli(*arguments, "--out", here)
+    assert made.status == 0, made.err
+    assert "Resumed after epoch 1." in made.out + made.err
+    assert [path.name for path in here.iterdir()] == ["spots"]
+    assert cli("models", "verify", "--models", here).status == 0
+
+
 @pytest.mark.parametrize(
     ("log_losses", "patience", "finished"),
     [
