@@ -31,8 +31,6 @@ from ledger.product import PRODUCT
 MAX_TEXT = 512
 """Longest text kept, in characters: 4 times that in bytes still fits a PostgreSQL index entry."""
 
-"""Manufacturer (0008,0070) of all results; Software Versions say "pacsight" and which"""
-
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _UID = re.compile(r"[0-9.]{1,64}")  # PS3.5 section 9.1; leading zeros are common and harmless

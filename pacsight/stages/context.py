@@ -153,16 +153,14 @@ def source_headers(
     scp.errors.SpoolError
         An object can't be read.
     """
-    spool = context.settings.spool_dir
     for stored in _stored_objects(context, revision_id, sop_instance_uids):
-        with open_object(spool, stored.segment, stored.offset, stored.size) as file:
+        with open_stored(context, stored) as file:
             yield dcmread(file, stop_before_pixels=True)
 
 
 def takes_series(context: StageContext, decision: Decision) -> bool:
     """Tell whether the decision's model answers about a whole series at once."""
-    manifest = context.registry.get(decision.model_id).manifest
-    return manifest.input.unit == "series"
+    return package_of(context, decision).manifest.input.unit == "series"
 
 
 def source_image(context: StageContext, revision_id: int, sop_instance_uid: str) -> SourceImage:
@@ -176,7 +174,7 @@ def source_image(context: StageContext, revision_id: int, sop_instance_uid: str)
         The object can't be read.
     """
     (stored,) = _stored_objects(context, revision_id, (sop_instance_uid,))
-    with _open(context, stored) as file:
+    with open_stored(context, stored) as file:
         return read_image(file)
 
 
@@ -196,13 +194,20 @@ def source_volume(
     def slices() -> Iterator[BinaryIO]:
         objects = list(dict.fromkeys(sop_instance_uids))  # frames of one object share its UID
         for stored in _stored_objects(context, revision_id, objects):
-            with _open(context, stored) as file:
+            with open_stored(context, stored) as file:
                 yield file
 
     return read_series(slices())
 
 
-def _open(context: StageContext, stored: ReceivedObject) -> BinaryIO:
+def open_stored(context: StageContext, stored: ReceivedObject) -> BinaryIO:
+    """Open a received object, wherever it lies: this machine's spool, or the object store.
+
+    Raises
+    ------
+    scp.errors.SpoolError, ledger.errors.StoreError
+        It can't be read.
+    """
     spool = context.settings.spool_dir
     return open_object(spool, stored.segment, stored.offset, stored.size, context.store)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from inference.errors import InferenceError, NotAVolumeError, QualityError
 from inference.source_image import SourceImage
@@ -37,6 +38,7 @@ from pacsight.errors import StageError
 from pacsight.stages.context import (
     StageContext,
     accepted_decision,
+    package_of,
     source_image,
     source_volume,
     takes_series,
@@ -64,13 +66,7 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
         if known is not None and known.code is not None:
             return _told(context, work, known)  # by a run that ended before it could say so
         decision = accepted_decision(session, work.decision_id)
-        done = set(
-            session.scalars(
-                select(PredictionRow.sop_instance_uid).where(
-                    PredictionRow.decision_id == decision.id
-                )
-            )
-        )
+        done = _answered(session, decision.id)
     first_error: InferenceError | None = None
     for uids in _sources(context, decision):
         uid = uids[0]
@@ -87,6 +83,12 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
     if not done and first_error is not None:
         raise first_error
     return _to_encode(context, work, decision)
+
+
+def _answered(session: Session, decision_id: int) -> set[str]:
+    """Return the UIDs that answers are stored about."""
+    query = select(PredictionRow.sop_instance_uid).where(PredictionRow.decision_id == decision_id)
+    return set(session.scalars(query))
 
 
 def _told(context: StageContext, work: Work, refused: Decision) -> list[Work]:
@@ -109,7 +111,7 @@ def _sources(context: StageContext, decision: Decision) -> list[tuple[str, ...]]
 
 
 def _looks_through(context: StageContext, decision: Decision) -> bool:
-    manifest = context.registry.get(decision.model_id).manifest
+    manifest = package_of(context, decision).manifest
     return manifest.looks_through(len(decision.sop_instance_uids))
 
 
@@ -132,7 +134,10 @@ def _predict_source(
     seconds = (time.perf_counter() - started) / len(predictions)
     rows = [_row(context, decision, prediction, seconds) for prediction in predictions]
     with transaction(context.database) as session:
-        session.add_all(rows)
+        # A worker that was taken for dead may come back and finish the same.
+        session.get_one(Decision, decision.id, with_for_update=True)
+        known = _answered(session, decision.id)
+        session.add_all(row for row in rows if row.sop_instance_uid not in known)
     return {prediction.sop_instance_uid for prediction in predictions}
 
 

@@ -16,7 +16,7 @@ from ledger.choices import switched_off, upload_of
 from ledger.database import transaction
 from ledger.domain import InstanceFacts, Refusal, RoutingDecision
 from ledger.events import record
-from ledger.tables import Decision, Study
+from ledger.tables import Decision, Revision, Study
 from pacsight.stages.context import StageContext, instances_of, study_of
 from pacsight.stages.refuse import are_wanted
 from pacsight.work import Stage, Work, job_queued
@@ -26,6 +26,8 @@ def route_revision(context: StageContext, work: Work) -> Sequence[Work]:
     """Write one decision per model, refusals included; return a prediction per acceptance."""
     now = context.clock()
     with transaction(context.database) as session:
+        # A worker that was taken for dead may come back and finish the same.
+        session.get_one(Revision, work.revision_id, with_for_update=True)
         decisions = session.scalars(
             select(Decision).where(Decision.revision_id == work.revision_id)
         ).all()

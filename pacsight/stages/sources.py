@@ -13,8 +13,7 @@ from ledger.database import reading
 from ledger.product import PRODUCT
 from ledger.tables import Instance, PredictionRow, ReceivedObject, ResultObjectRow, Series
 from pacsight.bundles import UNCOMPRESSED, Addressed
-from pacsight.stages.context import StageContext, instances_of
-from scp.spool import open_object
+from pacsight.stages.context import StageContext, instances_of, open_stored
 
 SOURCE = "source"
 """Kind of a result object that is the image itself."""
@@ -47,8 +46,7 @@ def made_here(
 def _object(
     context: StageContext, instance: Instance, stored: ReceivedObject, series_instance_uid: str
 ) -> ResultObject:
-    spool = context.settings.spool_dir
-    with open_object(spool, stored.segment, stored.offset, stored.size, context.store) as file:
+    with open_stored(context, stored) as file:
         data = file.read()
     return ResultObject(
         kind=SOURCE,

@@ -1,0 +1,110 @@
+"""Stages one after another in this process: where bytes lie, who comes back, who answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from sqlalchemy import Engine
+
+from dicom_out.destination import Destination
+from dicom_out.profile import Profile
+from inference.config import InferenceConfig
+from inference.model_server import ModelServer
+from inference.registry import scan_models
+from ledger.database import reading, transaction
+from ledger.tables import Decision, Job, PredictionRow, ReceivedObject, ResultObjectRow
+from pacsight.samples import chest_radiograph
+from pacsight.settings import Settings
+from pacsight.stages import perform
+from pacsight.stages.context import StageContext
+from pacsight.work import Stage, Work, job_queued
+from scp.config import CompletenessConfig
+from scp.indexer import index_received
+from scp.revisions import close_complete_studies
+from scp.segments import IDENTITY
+from tests.inference.factories import write_model
+from tests.scp.received import SEGMENT, Received, radiograph
+
+
+@pytest.fixture
+def context(sqlite_engine: Engine, tmp_path: Path) -> StageContext:
+    """One model, and a destination that wants to be told of refusals; packs in a shared folder."""
+    write_model(tmp_path / "models")
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / IDENTITY).write_text(SEGMENT.split("-", maxsplit=1)[0])
+    settings = Settings(
+        data_dir=tmp_path,
+        object_store_url=f"file://{tmp_path}/shared",
+        destinations=(
+            Destination(name="pacs", ae_title="P", host="127.0.0.1", port=1, profile="told"),
+        ),
+        profiles=(Profile(name="told", refusals=True),),
+    )
+    registry = scan_models(tmp_path / "models")
+    models = ModelServer(registry, InferenceConfig(backend="torch"), has_gates=True)
+    return StageContext(
+        settings, sqlite_engine, settings.open_store(), registry, models, lambda: 100.0
+    )
+
+
+def receive(context: StageContext, *objects: Any) -> Work:
+    """Receive a study, as one of several machines does, and return the unit that routes it."""
+    received = Received(context.database, context.settings.data_dir)
+    for ds in objects:
+        received.add(ds)
+    store = context.settings.open_shared_store()
+    index_received(context.database, received.spool, now=1.0, store=store)
+    assert all(row.segment.startswith("packs/") for row in received.all(ReceivedObject))
+    config = CompletenessConfig(quiet_s=0.0, stack_quiet_s=0.0)
+    (revision_id,) = close_complete_studies(context.database, config, now=90.0)
+    work = Work(Stage.ROUTE, revision_id)
+    with transaction(context.database) as session:
+        job_queued(session, work, "study", 90.0)
+    return work
+
+
+def rows_of(context: StageContext, table: type[Any]) -> list[Any]:
+    with reading(context.database) as session:
+        return list(session.query(table))
+
+
+def test_refusal_is_written_from_bytes_that_another_machine_received(context: StageContext) -> None:
+    work = receive(context, radiograph(BodyPartExamined="HAND"))
+    (context.settings.spool_dir / SEGMENT).unlink()
+    (encode,) = perform(context, work)
+    assert perform(context, encode) == []
+    (row,) = [one for one in rows_of(context, ResultObjectRow) if one.kind == "sr"]
+    with context.store.files([row.path]) as (path,):
+        assert dcmread(path).SeriesDescription.startswith("AI: not analysed")
+
+
+def test_worker_that_comes_back_from_the_dead_spoils_nothing(context: StageContext) -> None:
+    work = receive(context, chest_radiograph(1, consolidation=False))
+    (predict,) = perform(context, work)
+    answer, other = context.models.predict, []
+
+    def meanwhile(model_id: str, source: Any) -> Any:
+        context.models.predict = answer  # type: ignore[method-assign]
+        other.extend(perform(context, predict))  # the one that took over is faster
+        return answer(model_id, source)
+
+    context.models.predict = meanwhile  # type: ignore[method-assign]
+    following = perform(context, predict)
+    assert following == other
+    assert [one.stage for one in following] == [Stage.ENCODE]
+    assert len(rows_of(context, PredictionRow)) == 1
+    with reading(context.database) as session:
+        assert session.query(Decision).filter(Decision.is_accepted).count() == 1
+
+
+def test_only_the_very_model_that_was_chosen_answers(context: StageContext) -> None:
+    (predict,) = perform(context, receive(context, chest_radiograph(1, consolidation=False)))
+    with transaction(context.database) as session:
+        session.get_one(Decision, predict.decision_id).model_digest = "of the release before"
+    assert perform(context, predict) == []
+    (job,) = [one for one in rows_of(context, Job) if one.stage == Stage.PREDICT]
+    assert (job.state, job.error_code) == ("failed", "STAGE_INPUT_MISSING")
+    assert not rows_of(context, PredictionRow)
