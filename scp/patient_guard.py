@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,8 +13,11 @@ from ledger.events import record
 from ledger.patients import Patient, differences
 from ledger.tables import Instance, PatientClaim, Series, Study
 from scp.completeness import Confidence, Verdict
+from scp.config import StatRule
 from scp.errors import NotReleasedError
+from scp.evidence import EvidenceReader
 from scp.revisions import add_revision
+from scp.urgency import is_stat
 
 PATIENT_CONFLICT = "PATIENT_CONFLICT"
 
@@ -89,7 +93,13 @@ def _journal(
 
 
 def release_study(
-    session: Session, study: Study, *, patient_id: str, drops_others: bool, now: float
+    session: Session,
+    study: Study,
+    *,
+    patient_id: str,
+    drops_others: bool,
+    now: float,
+    stat_rules: Sequence[StatRule],
 ) -> int:
     """Let a held study go on, as the patient that somebody has decided on.
 
@@ -99,6 +109,10 @@ def release_study(
         Of the claim that is right, or ``#`` and its number: the results carry its attributes.
     drops_others
         Leave out the objects that say something else, rather than call them that patient's.
+    now
+        Seconds since 1970-01-01 UTC.
+    stat_rules
+        Which studies go first.
 
     Returns
     -------
@@ -127,6 +141,7 @@ def release_study(
     study.held_code = study.held_reason = None
     verdict = Verdict("RELEASED", "An operator decided whose study it is.", Confidence.LIKELY)
     revision = add_revision(session, study, verdict, now)
+    revision.is_stat = is_stat(EvidenceReader().request(session, study.id), stat_rules)
     record(
         session,
         actor="operator",

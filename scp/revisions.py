@@ -68,8 +68,17 @@ def close_complete_studies(
     return made
 
 
-def replay_study(session: Session, study: Study, *, now: float) -> int | None:
+def replay_study(
+    session: Session, study: Study, *, now: float, stat_rules: Sequence[StatRule]
+) -> int | None:
     """Make a revision of everything a study holds, whether anything is new or not.
+
+    Parameters
+    ----------
+    now
+        Seconds since 1970-01-01 UTC.
+    stat_rules
+        Which studies go first.
 
     Returns
     -------
@@ -81,7 +90,9 @@ def replay_study(session: Session, study: Study, *, now: float) -> int | None:
     if session.scalar(query) is None:
         return None
     verdict = Verdict("REPLAYED", "An operator asked for it.", Confidence.LIKELY)
-    return add_revision(session, study, verdict, now).number
+    revision = add_revision(session, study, verdict, now)
+    revision.is_stat = is_stat(EvidenceReader().request(session, study.id), stat_rules)
+    return revision.number
 
 
 def _close(

@@ -76,10 +76,14 @@ def show(
 @app.command()
 def replay(uid: StudyUid) -> None:
     """Analyse a study again with the models installed now, as a new revision."""
-    database = open_ledger(load_settings())
-    with transaction(database) as session:
+    settings = load_settings()
+    with transaction(open_ledger(settings)) as session:
         study = find_study(session, uid)
-        number = None if study is None else replay_study(session, study, now=time.time())
+        number = (
+            None
+            if study is None
+            else replay_study(session, study, now=time.time(), stat_rules=settings.stat)
+        )
     if number is None:
         raise NotFoundError(f"Study {uid} holds nothing to analyse; see 'pacsight studies list'.")
     typer.echo(f"Study {uid} will be analysed again as revision {number}.")
@@ -102,13 +106,18 @@ def release(
     ] = False,
 ) -> None:
     """Let a study go on that is held because its objects name different patients."""
-    database = open_ledger(load_settings())
-    with transaction(database) as session:
+    settings = load_settings()
+    with transaction(open_ledger(settings)) as session:
         study = find_study(session, uid)
         if study is None:
             raise NotFoundError(f"Study {uid} was never received; see 'pacsight studies list'.")
         number = release_study(
-            session, study, patient_id=as_, drops_others=drop_others, now=time.time()
+            session,
+            study,
+            patient_id=as_,
+            drops_others=drop_others,
+            now=time.time(),
+            stat_rules=settings.stat,
         )
     typer.echo(f"Study {uid} is released and will be analysed as revision {number}.")
 

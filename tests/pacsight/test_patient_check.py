@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,14 @@ class Outbox:
                 ),
             ),
         )
-        self.context = StageContext(settings, engine, None, None, lambda: 100.0)  # type: ignore[arg-type]
+        self.context = StageContext(
+            settings,
+            engine,
+            settings.open_store(),
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            lambda: 100.0,
+        )
         report = radiograph(StudyInstanceUID=self.study, SOPInstanceUID=self.result, **OURS)
         del report.PixelData
         report.SOPClassUID = ComprehensiveSRStorage
@@ -182,15 +190,16 @@ def test_results_of_before_a_decision_are_not_sent(sqlite_engine: Engine, tmp_pa
     peer = StorageScp("ORTHANC")
     peer.start()
     box = Outbox(sqlite_engine, tmp_path, peer.port)
+    release = partial(release_study, patient_id="1", drops_others=False, now=1.0, stat_rules=())
     with transaction(sqlite_engine) as session:
         study = find_study(session, box.study)
         assert study is not None
         study.held_code = "PATIENT_CONFLICT"
         with pytest.raises(NotReleasedError, match="0 of its 0 patients"):
-            release_study(session, study, patient_id="1", drops_others=False, now=1.0)
+            release(session, study)
         study.held_code = None
         with pytest.raises(NotReleasedError, match="Nothing holds"):
-            release_study(session, study, patient_id="1", drops_others=False, now=1.0)
+            release(session, study)
         study.decided_patient = {
             "patient_id": "4712",
             "patient_name": "Müller^Änne",

@@ -33,8 +33,11 @@ from ledger.tables import (
     Series,
     Study,
 )
+from scp.config import StatRule
 from scp.errors import SpoolError
 from scp.indexer import BATCH, index_received
+from scp.patient_guard import release_study
+from scp.revisions import replay_study
 from tests.dicom_out import factories as results
 from tests.scp.received import SEGMENT, Received, data_set_bytes, radiograph
 
@@ -578,3 +581,23 @@ def test_patient_corrected_in_all_objects_counts(received: Received) -> None:
         "patient.corrected",
         "study.released",
     ]
+
+
+@pytest.mark.parametrize("is_replayed", [True, False])
+def test_study_that_goes_first_does_so_too_when_people_set_it_going(
+    received: Received, is_replayed: bool
+) -> None:
+    uid = generate_uid()
+    received.add(radiograph(StudyInstanceUID=uid))
+    received.add(radiograph(StudyInstanceUID=uid, PatientID="4711" if is_replayed else "4712"))
+    index(received)
+    rules = (StatRule(modality="DX"),)
+    with transaction(received.engine) as session:
+        study = session.query(Study).one()
+        if is_replayed:
+            replay_study(session, study, now=1.0, stat_rules=rules)
+        else:
+            release_study(
+                session, study, patient_id="4712", drops_others=False, now=1.0, stat_rules=rules
+            )
+    assert [one.is_stat for one in received.all(Revision)] == [True]
