@@ -29,7 +29,7 @@ KEY = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)*")
 
 
 class Store(Protocol):
-    """Puts, gets and deletes bytes. Safe for use by many threads and processes."""
+    """Puts and gets bytes. Safe for use by many threads and processes."""
 
     def __hash__(self) -> int: ...
 
@@ -52,9 +52,6 @@ class Store(Protocol):
         StoreError
             The store can't be reached.
         """
-
-    def delete(self, key: str) -> None:
-        """Remove `key`; nothing happens if it is gone already."""
 
     def files(self, keys: Sequence[str]) -> contextlib.AbstractContextManager[list[Path]]:
         """Give the contents as files that last as long as the context."""
@@ -101,13 +98,6 @@ class FolderStore:
             raise _missing(key) from error
         except OSError as error:
             raise StoreError(f"A stored file can't be read: {error.strerror}.") from error
-
-    def delete(self, key: str) -> None:
-        """Unlink a file, and its folder if that is empty then."""
-        path = self._path(key)
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-            path.parent.rmdir()
 
     @contextmanager
     def files(self, keys: Sequence[str]) -> Iterator[list[Path]]:
@@ -160,14 +150,6 @@ class S3CompatibleStore:
                 return bytes(obstore.get(self._store(), key).bytes())[offset:]
             got = obstore.get_range(self._store(), key, start=offset, length=size) if size else b""
             return _whole(key, bytes(got), size)
-
-    def delete(self, key: str) -> None:
-        """Delete an object."""
-        import obstore
-
-        _check(key)
-        with _translated(key):
-            obstore.delete(self._store(), key)
 
     @contextmanager
     def files(self, keys: Sequence[str]) -> Iterator[list[Path]]:

@@ -35,6 +35,7 @@ from inference.volume import Volume, read_series
 from ledger.domain import ModelIdentity, Prediction, Refusal, RoutingDecision
 from ledger.errors import PacsightError
 from ledger.facts import read_facts
+from pacsight.bundles import SHOWN
 from pacsight.local_studies import LocalStudy, as_chosen
 from pacsight.model_description import describe_model
 
@@ -152,7 +153,9 @@ def _images_written(
     now: datetime,
 ) -> Analysis:
     seed = f"{results[0].source.StudyInstanceUID}/{package.identity.digest}"
-    objects = encode_results(results, model=describe_model(package), seed=seed, now=now)
+    objects = encode_results(
+        results, model=describe_model(package), seed=seed, now=now, profile=SHOWN
+    )
     predictions = tuple(result.prediction for result in results)
     return _written(study, decision, predictions, masks, objects, folder)
 
@@ -184,6 +187,7 @@ def _analyze_series(
         model=describe_model(package),
         seed=f"{volume.headers[0].StudyInstanceUID}/{package.identity.digest}",
         now=now,
+        profile=SHOWN,
     )
     return _written(study, decision, (prediction,), masks, objects, folder)
 

@@ -13,7 +13,7 @@ from pacsight.settings import Settings
 
 UNCOMPRESSED = TRANSFER_SYNTAXES["uncompressed"]
 SHOWN = STANDARD.model_copy(update={"name": "web", "pdf": True})
-"""What the web app shows and lets people take away, whatever destinations get."""
+"""What the web app shows and ``pacsight analyze`` writes, whatever destinations get."""
 
 
 @dataclass(slots=True)

@@ -64,7 +64,8 @@ def test_nifti_gives_a_mask_on_its_own_grid_and_dicom_results(models: Path, tmp_
     (segment,) = found.predictions[0].segments
     assert segment.volume_ml == pytest.approx(voxels * 1.5 * 1.2 * 4 / 1000)
     kinds = [dcmread(result).Modality for result in found.results]
-    assert list(dict.fromkeys(kinds)) == ["SR", "SEG", "OT"]
+    assert list(dict.fromkeys(kinds)) == ["SR", "SEG", "OT", "DOC"]
+    assert found.results[-1].with_suffix(".pdf").read_bytes().startswith(b"%PDF-")
     slices = sorted((found.results[0].parent / "source").iterdir())
     assert len(slices) == 18
     study = dcmread(slices[0]).StudyInstanceUID
@@ -96,7 +97,7 @@ def test_picture_gives_a_mask_of_its_own_size(models: Path, tmp_path: Path) -> N
     with Image.open(found.masks[0]) as mask:
         assert mask.size == (90, 120)
         assert set(np.unique(np.asarray(mask)).tolist()) <= {0, 255}
-    assert [dcmread(result).Modality for result in found.results] == ["SR", "OT"]
+    assert [dcmread(result).Modality for result in found.results] == ["SR", "OT", "DOC"]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_series_gets_one_answer_about_the_slice_that_speaks_most(tmp_path: Path)
     assert prediction.key_slice == KeySlice(("Heart",), (6,), place, 6, 6)
     sentence = b"Heart: positive, the highest of 6 slices looked at, positive on 6"
     assert sentence in found.results[0].read_bytes()
-    assert [dcmread(result).Modality for result in found.results] == ["SR", "OT"]
+    assert [dcmread(result).Modality for result in found.results] == ["SR", "OT", "DOC"]
 
 
 def test_enhanced_object_gives_the_mask_of_its_slices(models: Path, tmp_path: Path) -> None:
