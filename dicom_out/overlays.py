@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_erosion
 
-from ledger.domain import Box
+from ledger.domain import Box, Segment
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -33,8 +33,15 @@ def colour_of(index: int) -> Colour:
     return _COLOURS[index % len(_COLOURS)]
 
 
-def draw_regions(image: Picture, masks: Sequence[NDArray[np.bool_]]) -> None:
-    """Colour regions in place and draw their edges; the n-th mask gets the n-th colour.
+def colours_of(segments: Sequence[Segment]) -> list[Colour]:
+    """Return the colour of each segment: its own, or the one of its place."""
+    return [segment.kind.color or colour_of(index) for index, segment in enumerate(segments)]
+
+
+def draw_regions(
+    image: Picture, masks: Sequence[NDArray[np.bool_]], colours: Sequence[Colour]
+) -> None:
+    """Colour regions in place and draw their edges.
 
     Parameters
     ----------
@@ -42,12 +49,14 @@ def draw_regions(image: Picture, masks: Sequence[NDArray[np.bool_]]) -> None:
         uint8 [rows, columns, 3].
     masks
         [rows, columns] each.
+    colours
+        One for each mask.
     """
     width = max(1, round(max(image.shape[:2]) / 700))
-    for index, mask in enumerate(masks):
+    for mask, chosen in zip(masks, colours, strict=True):
         if not mask.any():
             continue
-        colour = np.array(colour_of(index), np.float32)
+        colour = np.array(chosen, np.float32)
         inside = image[mask].astype(np.float32)
         image[mask] = np.rint(inside + FILL * (colour - inside)).astype(np.uint8)
         edge = mask & ~binary_erosion(mask, iterations=width)

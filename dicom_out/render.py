@@ -18,7 +18,7 @@ from dicom_out.fonts import picture_font
 from dicom_out.measurements import largest_slice
 from dicom_out.model_result import ImageResult, ModelDescription, VolumeResult
 from dicom_out.orientation import opposite, patient_orientation
-from dicom_out.overlays import colour_of, draw_boxes, draw_regions
+from dicom_out.overlays import Colour, colour_of, colours_of, draw_boxes, draw_regions
 from dicom_out.region import hot_outline
 from dicom_out.words import Statement, of_box, of_finding, of_outline, of_segment
 from ledger.domain import Finding, Heatmap
@@ -95,7 +95,7 @@ def render_image(result: ImageResult, model: ModelDescription) -> Picture:
     segments, boxes = prediction.segments, prediction.boxes
     if not segments and not boxes:
         return render_heatmap(result.display, prediction.heatmap, prediction.findings, model)
-    labels = list(dict.fromkeys(box.label for box in boxes))
+    labels, colours = list(dict.fromkeys(box.label for box in boxes)), colours_of(segments)
     best = sorted(boxes, key=lambda box: -box.score)[:MAX_LINES]
     lines = [
         *_finding_lines(prediction.findings),
@@ -104,11 +104,11 @@ def render_image(result: ImageResult, model: ModelDescription) -> Picture:
             for box in best
         ),
         *_rest(len(boxes) - len(best)),
-        *_in_colours([of_outline(segment, result.source) for segment in segments]),
+        *_in_colours([of_outline(segment, result.source) for segment in segments], colours),
         *made_by(model),
     ]
     image = np.array(_in_colour(result.display))
-    draw_regions(image, [segment.mask for segment in segments])
+    draw_regions(image, [segment.mask for segment in segments], colours)
     draw_boxes(image, boxes, labels)
     return above_band(image, lines)
 
@@ -130,11 +130,12 @@ def slices_that_matter(result: VolumeResult) -> list[int]:
 def render_slice(result: VolumeResult, index: int, model: ModelDescription) -> Picture:
     """Draw one slice at its own resolution, with the regions on it, and the band below."""
     segments = result.prediction.segments
+    colours = colours_of(segments)
     image = np.array(_in_colour(result.display[index]))
-    draw_regions(image, [segment.mask[index] for segment in segments])
+    draw_regions(image, [segment.mask[index] for segment in segments], colours)
     here: list[Line] = [
-        (segment.concept.meaning, colour_of(number), True)
-        for number, segment in enumerate(segments)
+        (segment.concept.meaning, colour, True)
+        for segment, colour in zip(segments, colours, strict=True)
         if segment.mask[index].any()
     ]
     title: Line = (f"{_slice_name(result, index)}; {len(result.display)} slices", GREY, False)
@@ -150,15 +151,16 @@ def render_montage(result: VolumeResult, model: ModelDescription) -> tuple[Pictu
         uint8 [rows, columns, 3] (RGB), and the positions of the slices shown, in their order.
     """
     segments = result.prediction.segments
+    colours = colours_of(segments)
     covered = np.any([segment.mask.any(axis=(1, 2)) for segment in segments], axis=0)
     candidates = np.flatnonzero(covered) if covered.any() else np.arange(len(result.display))
     shown = _evenly(candidates, MONTAGE_TILES)
     tiles = []
     for index in shown:
         tile = np.array(_in_colour(result.display[index]))
-        draw_regions(tile, [segment.mask[index] for segment in segments])
+        draw_regions(tile, [segment.mask[index] for segment in segments], colours)
         tiles.append(_named(tile, _slice_name(result, index)))
-    said = _in_colours([of_segment(segment, result) for segment in segments])
+    said = _in_colours([of_segment(segment, result) for segment in segments], colours)
     return above_band(_grid(tiles), [*said, *made_by(model)]), shown
 
 
@@ -239,6 +241,6 @@ def _rest(count: int) -> list[Line]:
     return [(f"and {count} more in the report", GREY, False)] if count > 0 else []
 
 
-def _in_colours(said: Sequence[Statement]) -> list[Line]:
+def _in_colours(said: Sequence[Statement], colours: Sequence[Colour]) -> list[Line]:
     """Return statements in the colours of their regions."""
-    return [(one.text, colour_of(index), True) for index, one in enumerate(said)]
+    return [(one.text, colour, True) for one, colour in zip(said, colours, strict=True)]

@@ -19,7 +19,7 @@ from pydicom.sr.coding import Code as CodedConcept
 from dicom_out import codes
 from dicom_out.groups import tracking
 from dicom_out.model_result import ModelDescription, VolumeResult
-from dicom_out.overlays import colour_of
+from dicom_out.overlays import colours_of
 from dicom_out.patient import read_text
 from dicom_out.planes import plane_headers
 from dicom_out.profile import Profile
@@ -121,7 +121,8 @@ def _describe(
     mark = tracking(result.sources[0], segment.concept.meaning, "", model)
     identifier, uid = mark[0].TextValue, mark[1].UID
     kind = segment.kind
-    colour = kind.color or colour_of(result.prediction.segments.index(segment))
+    segments = result.prediction.segments
+    colour = colours_of(segments)[segments.index(segment)]
     return SegmentDescription(
         segment_number=number,
         segment_label=segment.label,

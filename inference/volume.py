@@ -20,7 +20,7 @@ from nibabel.orientations import (
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from inference.display_values import frame_header
+from inference.display_values import PERCENTILES, frame_header
 from inference.errors import NotAVolumeError, VolumeTooLargeError
 from inference.frames import frames_of
 from inference.reading import open_image, read_frames
@@ -74,7 +74,7 @@ class Volume:
     @property
     def display(self) -> NDArray[np.uint8]:
         """Grey values for people, uint8 [slices, rows, columns]: 0.5 % to 99.5 % of all voxels."""
-        low, high = self.percentiles(0.5, 99.5)
+        low, high = self.percentiles(*PERCENTILES)
         factor = np.float32(255.0 / max(high - low, 1e-6))
         shown = np.empty(self.array.shape, np.uint8)
         for number, plane in enumerate(self.array):

@@ -34,7 +34,7 @@ PREPARE_S = 900.0
 """For converting every model, once for a machine."""
 OBJECT_S = 5.0
 MOST_STUDIES = 10_000
-SETTLED = {"done", "failed", "not analysed", "undelivered"}
+SETTLED = {"done", "failed", "held", "not analysed", "undelivered"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,8 @@ class Heartbeat:
                 self.reap()
             except LedgerError as error:
                 logger.warning("no heartbeat: %s", error)
+            except Exception as error:  # noqa: BLE001 - a silent thread would leave us for dead
+                logger.error("no heartbeat: %s", type(error).__name__)
             if self._stop.wait(BEAT_S):
                 return
 

@@ -272,8 +272,8 @@ def _sum_up(
 def state_counts(instances: Collection[InstanceFacts], series: int) -> Tally | None:
     """Return what the objects say about the size of their study.
 
-    (0020,1208) and (0020,1206) prove something only where all objects that have them agree: one
-    that is written while a study grows counts what was there then.
+    (0020,1208) and (0020,1206) prove something only where all objects that have them agree, and
+    where not more is here: one that is written while a study grows counts what was there then.
     """
     totals = {one.number_of_study_related_instances for one in instances} - {0}
     of_series = {one.number_of_study_related_series for one in instances} - {0}
@@ -281,7 +281,8 @@ def state_counts(instances: Collection[InstanceFacts], series: int) -> Tally | N
         return None
     expected = max(totals, default=0)
     missing = max(0, expected - len(instances), max(of_series, default=0) - series)
-    return Tally(max(expected, len(instances)), missing, is_final=len(totals) == 1)
+    is_final = len(totals) == 1 and expected >= len(instances)
+    return Tally(max(expected, len(instances)), missing, is_final)
 
 
 def _announced(session: Session, uid: str, held: Collection[str]) -> tuple[int, Tally | None]:

@@ -127,7 +127,8 @@ def mask_png(row: PredictionRow, store: Store, number: int, index: int) -> bytes
         raise PageNotFoundError("This answer has no such region.")
     plane = mask[index] if mask.ndim == 3 else mask
     picture = np.zeros((*plane.shape, 4), np.uint8)
-    picture[plane] = (*colour_of(number), 255)
+    own = row.summary["segments"][number]["kind"]["color"]
+    picture[plane] = (*(own or colour_of(number)), 255)
     return _png(picture)
 
 

@@ -171,6 +171,9 @@ def test_segments_are_coded_and_coloured_as_the_model_says() -> None:
         wanted = highdicom.color.CIELabColor.from_rgb(221, 130, 101)
         assert tuple(liver.RecommendedDisplayCIELabValue) == wanted.value
         assert all(part.TrackingUID and part.TrackingID for part in parts)
+    montage = next(one for one in encode(GEOMETRIES["ct"]) if one.kind == "sc")
+    picture = read(montage).pixel_array
+    assert (picture == (221, 130, 101)).all(axis=2).any()
 
 
 def test_types_are_what_the_profile_asks_for() -> None:

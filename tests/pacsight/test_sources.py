@@ -169,5 +169,6 @@ def test_counts_in_the_objects() -> None:
     assert count(2, 0) == Tally(2, 0)
     assert count(3, 3) == Tally(3, 1)
     assert count(1, 2) == Tally(2, 0, is_final=False)  # counted while it grew
+    assert count(1, 1) == Tally(2, 0, is_final=False)  # more is here, so it was no count of all
     assert count(2, 2, of_series=2) == Tally(2, 1)
     assert count(0, 0, of_series=1) == Tally(2, 0, is_final=False)
