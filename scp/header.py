@@ -60,7 +60,9 @@ class ObjectHeader:
     """made by Pacsight"""
 
 
-def read_header(file: BinaryIO, sop_instance_uid: str, transfer_syntax_uid: str) -> ObjectHeader:
+def read_header(
+    file: BinaryIO, sop_instance_uid: str | None, transfer_syntax_uid: str
+) -> ObjectHeader:
     """Read a received object.
 
     Parameters
@@ -68,7 +70,8 @@ def read_header(file: BinaryIO, sop_instance_uid: str, transfer_syntax_uid: str)
     file
         A Part 10 file (PS3.10 section 7.1), seekable.
     sop_instance_uid, transfer_syntax_uid
-        As the association said: they are the truth about the bytes.
+        As the association said: they are the truth about the bytes. Without an association there
+        is no SOP Instance UID but the data set's own: None.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def read_header(file: BinaryIO, sop_instance_uid: str, transfer_syntax_uid: str)
         file, start = _inflate_header(file, start), 0
     ds, has_pixel_data = _parse(file, start, transfer_syntax_uid)
     facts, patient = read_facts(ds)
-    if facts.sop_instance_uid != sop_instance_uid:
+    if sop_instance_uid not in (None, facts.sop_instance_uid):
         raise UidMismatchError(
             "The data set is another SOP Instance than the C-STORE request said."
         )

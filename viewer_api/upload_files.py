@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
+import lzma
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -11,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Literal
 
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException
+from pydicom.filereader import read_dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from inference.nifti import read_nifti
@@ -38,7 +42,17 @@ MAX_RATIO = 1000
 SKIPPED = ("__MACOSX/", ".DS_Store", "Thumbs.db", "desktop.ini")
 """What systems put beside people's files; nobody misses it."""
 _NIFTI = {348: (b"n+1\0", 344), 540: (b"n+2\0", 4)}  # header size: magic and its place
-_BROKEN_ZIP = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, zlib.error)
+_BROKEN_ZIP = (
+    zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError,
+    lzma.LZMAError, zlib.error,
+)  # fmt: skip
+PREFIX_BYTES = 132
+"""Preamble and ``DICM`` (PS3.10 section 7.1)."""
+META_BYTES = 1 << 16
+_BROKEN_META = (
+    AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError,
+    TypeError, ValueError, struct.error,
+)  # fmt: skip
 
 
 def inspect(path: Path) -> tuple[Kind, Path]:
@@ -98,23 +112,22 @@ def read_dicom(file: BinaryIO) -> tuple[LocalObject, str]:
     FileKindError
         It is a DICOMDIR.
     """
-    try:
-        meta = dcmread(file, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
-    except (InvalidDicomError, ValueError, TypeError, LookupError, EOFError, OSError) as error:
+    start = find_data_set(file)
+    file.seek(PREFIX_BYTES)
+    group = file.read(min(start - PREFIX_BYTES, META_BYTES))
+    try:  # the meta information alone: pydicom would inflate a deflated data set whole
+        meta = read_dataset(io.BytesIO(group), is_implicit_VR=False, is_little_endian=True)
+        syntax = str(meta.get("TransferSyntaxUID") or "")
+        sop_class = str(meta.get("MediaStorageSOPClassUID") or "")
+    except _BROKEN_META as error:
         raise UnreadableError("The DICOM file can't be parsed; export it again.") from error
-    syntax = str(meta.file_meta.get("TransferSyntaxUID") or "")
-    sop_class = str(meta.file_meta.get("MediaStorageSOPClassUID") or "")
     if sop_class == MediaStorageDirectoryStorage:
         raise FileKindError("This is a DICOMDIR, a list of the other files; it is left out.")
     if not syntax or not sop_class:
         raise UnreadableError("The DICOM file's meta information is incomplete; export it again.")
     file.seek(0)
-    header = read_header(file, str(meta.get("SOPInstanceUID") or ""), syntax)
-    file.seek(0)
-    facts = header.facts
-    item = LocalObject(
-        file, find_data_set(file), facts.sop_class_uid, facts.sop_instance_uid, syntax
-    )
+    facts = read_header(file, None, syntax).facts
+    item = LocalObject(file, start, facts.sop_class_uid, facts.sop_instance_uid, syntax)
     return item, facts.study_instance_uid
 
 
@@ -201,5 +214,6 @@ def remove_abandoned(uploads_dir: Path, now: float) -> None:
     """Remove the files of uploads that nobody finished within a day."""
     if uploads_dir.is_dir():
         for folder in uploads_dir.iterdir():
-            if now - folder.stat().st_mtime > ABANDONED_S:
-                forget(folder)
+            with contextlib.suppress(FileNotFoundError):  # its upload has just been finished
+                if now - folder.stat().st_mtime > ABANDONED_S:
+                    forget(folder)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import struct
 import time
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -22,10 +24,12 @@ from sqlalchemy import select
 
 from ledger.choices import upload_of
 from ledger.database import reading
+from ledger.errors import PacsightError
 from ledger.tables import Association, Event, Instance, ReceivedObject, Revision, Study
 from ledger.worklist import refresh_worklist
 from pacsight.samples import ct_series
 from scp.config import CompletenessConfig
+from scp.header import find_data_set
 from scp.indexer import index_received
 from scp.revisions import close_complete_studies
 from scp.spool import open_object
@@ -34,7 +38,7 @@ from tests.viewer_api.conftest import Browser, make_context
 from viewer_api.app import create_app
 from viewer_api.config import WebConfig
 from viewer_api.context import WebContext
-from viewer_api.upload_files import remove_abandoned, shown_name
+from viewer_api.upload_files import read_dicom, remove_abandoned, shown_name
 
 Open = Callable[..., Browser]
 JSON = {"accept": "application/json"}
@@ -304,3 +308,26 @@ def test_abandoned_files_go_after_a_day(tmp_path: Path) -> None:
     assert old.exists()
     remove_abandoned(tmp_path, time.time() + 90_000)
     assert not old.exists()
+
+
+def test_deflated_data_set_is_never_inflated_whole(browser: Open) -> None:
+    start = io.BytesIO()
+    dataset = ct_series(7, slices=1)[0]
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    dataset.save_as(start, enforce_file_format=True)
+    packed = start.getvalue()
+    assert Uploading(browser("anna")).put(packed)[0]["kind"] == "dicom"
+    file = io.BytesIO(packed)
+    file.seek(find_data_set(file))
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    header = inflate.decompress(file.read())[: -dataset.Rows * dataset.Columns * 2]
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    body = deflate.compress(header) + b"".join(deflate.compress(bytes(1 << 20)) for _ in range(400))
+    bomb = packed[: find_data_set(io.BytesIO(packed))] + body + deflate.flush()
+    assert len(bomb) < 1_000_000
+    tracemalloc.start()
+    with contextlib.suppress(PacsightError):
+        read_dicom(io.BytesIO(bomb))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300 << 20
