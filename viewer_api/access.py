@@ -85,7 +85,8 @@ async def check_form(request: Request, principal: Principal) -> None:
     if request.method in SAFE_METHODS or principal.csrf_token is None:
         return
     sent = request.headers.get(HEADER, "")
-    if not sent and request.headers.get("content-type", "").startswith(_FORMS):
+    is_form = request.headers.get("content-type", "").startswith(_FORMS)
+    if not sent and is_form and request.method == "POST":
         sent = str((await request.form()).get(FORM_FIELD, ""))
     if not hmac.compare_digest(sent.encode(), principal.csrf_token.encode()):
         raise FormExpiredError("This form is too old or not from here; load the page again.")

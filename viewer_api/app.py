@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -70,13 +71,14 @@ def create_app(context: WebContext) -> GuardedApp:
 async def _reported(request: Request, error: Exception) -> Response:
     """Answer an error with its code and sentence, as a page or as JSON."""
     if isinstance(error, SignInNeededError) and _wants_page(request) and request.method == "GET":
-        return RedirectResponse(f"/login?next={request.url.path}", 303)
+        return RedirectResponse(f"/login?{urlencode({'next': request.url.path})}", 303)
     if isinstance(error, RequestValidationError):
         error = InputError("A field is missing or has a wrong value; correct it.")
     elif isinstance(error, HTTPException):
-        status = error.status_code
+        if error.status_code not in (404, 405):
+            refusal = InputError("The request can't be read; it is damaged or too large.")
+            return _answer(request, refusal, error.status_code)
         error = PageNotFoundError("There is no such page.")
-        return _answer(request, error, 404 if status in (404, 405) else status)
     assert isinstance(error, PacsightError)
     status = error.status if isinstance(error, WebError) else UNAVAILABLE
     return _answer(request, error, status)

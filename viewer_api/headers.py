@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from urllib.parse import urlsplit
 
+from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +25,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+FORM_BYTES = 1 << 18
+"""Most bytes of a request that is no file. Forms are parsed before anybody is asked who he is."""
 HSTS = "max-age=31536000; includeSubDomains"
 _ALWAYS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
@@ -36,7 +40,11 @@ _ALWAYS = {
 
 
 class GuardedApp:
-    """Adds the headers, and refuses changes that come from another site or for another host."""
+    """Adds the headers, and refuses changes that come from another site or for another host.
+
+    What an answer failed of ends here: :mod:`viewer_api.app` has logged it without its message,
+    and the server would log it with one, which may hold a patient's data.
+    """
 
     def __init__(self, app: ASGIApp, config: WebConfig) -> None:
         self._app = app
@@ -65,7 +73,10 @@ class GuardedApp:
             refusal = PlainTextResponse("This request comes from another site.", 403)
             await refusal(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, send_with_headers)
+        if scope["method"] != "PUT":  # a file, which its room counts
+            receive = _limited(receive)
+        with contextlib.suppress(Exception):
+            await self._app(scope, receive, send_with_headers)
 
     def _is_foreign(self, method: str, headers: Headers) -> bool:
         host = headers.get("host", "")
@@ -74,6 +85,21 @@ class GuardedApp:
         if method in SAFE_METHODS:
             return False
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return True
         return headers.get("sec-fetch-site") in ("cross-site", "same-site")
+
+
+def _limited(receive: Receive) -> Receive:
+    """Return a way to receive a body that ends with an error when it grows too long."""
+    size = 0
+
+    async def receive_some() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > FORM_BYTES:
+            raise HTTPException(413)
+        return message
+
+    return receive_some

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
@@ -11,7 +12,9 @@ from fastapi.routing import APIRoute
 
 from tests.viewer_api.conftest import PEOPLE, Browser
 from viewer_api.access import SAFE_METHODS
+from viewer_api.app import create_app
 from viewer_api.config import Role
+from viewer_api.context import WebContext
 from viewer_api.roles import PERMISSIONS, Permission
 from viewer_api.routes import ROUTERS
 
@@ -150,3 +153,31 @@ def test_search_form_may_be_sent_with_empty_fields(browser: Open) -> None:
     empty = "q=x&state=&modality=&model=&finding=&received_from=&received_until="
     for path in ("/worklist", "/worklist/rows", "/worklist.csv", "/history"):
         assert browser("anna").get(f"{path}?{empty}").status_code == 200
+
+
+def test_body_of_a_form_has_an_end_for_strangers(browser: Open) -> None:
+    one = browser()
+    for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        answer = one.post("/login", content=bytes(1 << 20), headers={"content-type": kind})
+        assert answer.status_code == 413, kind
+
+
+def test_defect_is_answered_and_logged_without_what_it_says(
+    context: WebContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken_clock() -> float:
+        raise ValueError("DOE^JANE")
+
+    one = Browser(create_app(replace(context, clock=broken_clock)), cookies={"pacsight": "x"})
+    answer = one.get("/")
+    assert answer.status_code == 500
+    assert "ValueError" in caplog.text
+    assert "DOE" not in caplog.text + answer.text
+
+
+@pytest.mark.parametrize("next_", ["//[", "/\\[", "//x"])
+def test_broken_addresses_are_no_defects(browser: Open, next_: str) -> None:
+    one = browser()
+    page = one.get("/login", params={"next": next_})
+    assert 'name="next" value="/"' in page.text
+    assert one.post("/login", headers={"origin": "http://["}).status_code == 403

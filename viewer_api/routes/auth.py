@@ -5,9 +5,8 @@ from __future__ import annotations
 import hmac
 import secrets
 from typing import Annotated
-from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from ledger.database import transaction
@@ -16,6 +15,7 @@ from viewer_api.access import Visitor, check_form, session_cookie
 from viewer_api.context import Web, WebContext
 from viewer_api.errors import FormExpiredError, SignInFailedError, TooManyAttemptsError
 from viewer_api.pages import render
+from viewer_api.roles import Principal
 from viewer_api.sessions import close_session, digest
 from viewer_api.sign_in import sign_in
 
@@ -29,8 +29,7 @@ def form_cookie(context: WebContext) -> str:
 
 def local_path(path: str) -> str:
     """Return a path of this app to go on to, or ``/``; never another site."""
-    parts = urlsplit(path)
-    is_local = path.startswith("/") and not parts.netloc and not path.startswith(("//", "/\\"))
+    is_local = path.startswith("/") and not path.startswith("//")
     return path if is_local and "\\" not in path and path.isprintable() else "/"
 
 
@@ -73,18 +72,26 @@ def login(
         session = sign_in(context.database, context.config, login, password, context.clock())
     except (SignInFailedError, TooManyAttemptsError) as error:
         return _form(request, context, local_path(next), error.status, str(error))
-    _forget(request, context)
+    forget_session(request, context)
     response = RedirectResponse(local_path(next), 303)
     set_session_cookie(response, context, session)
     return response
 
 
-@router.post("/logout")
-async def logout(request: Request, context: Web, user: Visitor) -> Response:
-    """End the session."""
+async def leaver(request: Request, user: Visitor) -> Principal | None:
+    """Return who wants to go, unless another site sent the form; nobody is fine too."""
     if user is not None:
         await check_form(request, user)
-        _forget(request, context)
+    return user
+
+
+@router.post("/logout")
+def logout(
+    request: Request, context: Web, user: Annotated[Principal | None, Depends(leaver)]
+) -> Response:
+    """End the session."""
+    if user is not None:
+        forget_session(request, context)
         with transaction(context.database) as session:
             subject = f"user:{user.login}"
             record(
@@ -100,7 +107,8 @@ async def logout(request: Request, context: Web, user: Visitor) -> Response:
     return response
 
 
-def _forget(request: Request, context: WebContext) -> None:
+def forget_session(request: Request, context: WebContext) -> None:
+    """End the session that the browser has, if any."""
     old = request.cookies.get(session_cookie(context))
     if old:
         with transaction(context.database) as session:

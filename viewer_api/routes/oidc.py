@@ -11,7 +11,7 @@ from viewer_api.config import OidcConfig
 from viewer_api.context import Web, WebContext
 from viewer_api.errors import PageNotFoundError
 from viewer_api.oidc import Attempt, account_of, identify, sign_in_address
-from viewer_api.routes.auth import set_session_cookie
+from viewer_api.routes.auth import forget_session, set_session_cookie
 from viewer_api.sessions import open_session
 
 router = APIRouter(prefix="/oidc")
@@ -71,6 +71,7 @@ def callback(request: Request, context: Web) -> Response:
             detail={"with": "oidc"},
             now=now,
         )
+    forget_session(request, context)
     response = RedirectResponse("/", 303)
     set_session_cookie(response, context, secret)
     response.delete_cookie(_cookie(context), secure=context.config.is_secure, httponly=True)
