@@ -9,6 +9,7 @@
     ├── MissingUidError       the request names no usable SOP Instance
     ├── MissingDataSetError   the request brings no data set
     ├── WrongContextError     the SOP class is not the one negotiated
+    ├── NotBrokenOffError     an upload can't go on: it is under way or stored
     └── ListenerError         the listener can't start
     NotReleasedError          a held study is not released
 
@@ -69,6 +70,12 @@ class WrongContextError(ReceiveError):
 
     code = "SOP_CLASS_NOT_NEGOTIATED"
     status = 0x0122  # Refused: SOP Class not supported, PS3.7 section 9.1.1.1.9
+
+
+class NotBrokenOffError(ReceiveError):
+    """What is to go on was not broken off: somebody is at it, or it is stored already."""
+
+    code = "UPLOAD_NOT_BROKEN_OFF"
 
 
 class ListenerError(ReceiveError):

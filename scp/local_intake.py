@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
+from sqlalchemy.orm import Session
 
 from ledger.database import transaction
 from ledger.domain import ObjectState
 from ledger.tables import Association
 from scp.completeness import UPLOADED
 from scp.config import ListenerConfig
+from scp.errors import NotBrokenOffError
 from scp.group_commit import GroupCommit, close_lost_associations
 from scp.ledger_writer import AssociationRecord
 from scp.part10 import encode_file_meta
@@ -73,8 +75,21 @@ class LocalIntake:
         self._spool.check_reserve()
 
     @contextmanager
-    def association(self, calling_ae_title: str, address: str) -> Iterator[AssociationRecord]:
-        """Open an association in the ledger; at the end it is closed as uploaded, or as aborted."""
+    def association(
+        self, calling_ae_title: str, address: str, *, broken_off: int | None = None
+    ) -> Iterator[AssociationRecord]:
+        """Open an association in the ledger; at the end it is closed as uploaded, or as aborted.
+
+        Parameters
+        ----------
+        broken_off
+            Id of one that was aborted or lost, to go on with it instead.
+
+        Raises
+        ------
+        NotBrokenOffError
+            That one is still open, or was closed as uploaded.
+        """
         record = AssociationRecord(
             listener=self._name,
             calling_ae_title=calling_ae_title,
@@ -83,16 +98,10 @@ class LocalIntake:
             opened_at=time.time(),
         )
         with transaction(self._engine) as session:
-            row = Association(
-                listener=record.listener,
-                calling_ae_title=record.calling_ae_title,
-                called_ae_title=record.called_ae_title,
-                peer_address=record.peer_address,
-                opened_at=record.opened_at,
-            )
-            session.add(row)
-            session.flush()
-            record.id = row.id
+            if broken_off is None:
+                record.id = _opened(session, record)
+            else:
+                record.id = _opened_again(session, broken_off, self._name)
         outcome = "aborted"
         try:
             yield record
@@ -138,3 +147,32 @@ class LocalIntake:
                 "state": ObjectState.RECEIVED.value,
             },
         )
+
+
+def _opened(session: Session, record: AssociationRecord) -> int:
+    row = Association(
+        listener=record.listener,
+        calling_ae_title=record.calling_ae_title,
+        called_ae_title=record.called_ae_title,
+        peer_address=record.peer_address,
+        opened_at=record.opened_at,
+    )
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def _opened_again(session: Session, key: int, listener: str) -> int:
+    found = session.scalar(
+        update(Association)
+        .where(
+            Association.id == key,
+            Association.closed_at.is_not(None),
+            Association.outcome != UPLOADED,
+        )
+        .values(listener=listener, outcome=None, closed_at=None)
+        .returning(Association.id)
+    )
+    if found is None:
+        raise NotBrokenOffError("This upload is being stored; ask again in a moment.")
+    return found

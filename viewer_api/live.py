@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Engine, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from ledger.database import reading
 from ledger.errors import LedgerError
@@ -42,8 +43,8 @@ class Changes:
                             await self._changed.wait_for(
                                 lambda: self._number != seen or self.is_stopping  # noqa: B023
                             )
-                yield self._number != seen
-                seen = self._number
+                is_changed, seen = self._number != seen, self._number
+                yield is_changed  # what changes while the watcher is busy comes next
         finally:
             self._watchers -= 1
 
@@ -58,7 +59,7 @@ class Changes:
     async def _look(self) -> None:
         known: object = None
         while self._watchers and not self.is_stopping:
-            with contextlib.suppress(LedgerError):
+            with contextlib.suppress(LedgerError, SQLAlchemyError):  # or nobody looks any more
                 now = await run_in_threadpool(self._signature)
                 if known is not None and now != known:
                     async with self._changed:

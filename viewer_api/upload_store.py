@@ -27,7 +27,9 @@ from ledger.database import reading, transaction
 from ledger.domain import PatientFacts
 from ledger.errors import PacsightError
 from ledger.events import record
+from ledger.tables import Association
 from ledger.web_tables import Upload, UploadFile
+from scp.completeness import UPLOADED
 from scp.ledger_writer import AssociationRecord
 from viewer_api.context import WebContext
 from viewer_api.errors import (
@@ -35,6 +37,7 @@ from viewer_api.errors import (
     PageNotFoundError,
     UploadClosedError,
     UploadError,
+    UploadTooLargeError,
 )
 from viewer_api.roles import Principal
 from viewer_api.upload_files import forget, inspect, read_dicom, shown_name, unpack
@@ -72,7 +75,9 @@ def begin(context: WebContext, user: Principal) -> str:
     return upload_id
 
 
-def open_upload(session: Session, user: Principal, upload_id: str) -> Upload:
+def open_upload(
+    session: Session, user: Principal, upload_id: str, *, is_locked: bool = False
+) -> Upload:
     """Return one of one's own uploads that still takes files.
 
     Raises
@@ -80,11 +85,18 @@ def open_upload(session: Session, user: Principal, upload_id: str) -> Upload:
     PageNotFoundError, UploadClosedError
         There is none; it is finished.
     """
-    upload = session.get(Upload, upload_id)
-    if upload is None or upload.user_id != user.user_id:
-        raise PageNotFoundError("There is no such upload of yours.")
+    upload = _own_upload(session, user, upload_id, is_locked=is_locked)
     if upload.association_id is not None:
         raise UploadClosedError("This upload is finished; start another one.")
+    return upload
+
+
+def _own_upload(
+    session: Session, user: Principal, upload_id: str, *, is_locked: bool = False
+) -> Upload:
+    upload = session.get(Upload, upload_id, with_for_update=is_locked)
+    if upload is None or upload.user_id != user.user_id:
+        raise PageNotFoundError("There is no such upload of yours.")
     return upload
 
 
@@ -100,20 +112,27 @@ def room_left(context: WebContext, user: Principal, upload_id: str) -> tuple[int
     return context.config.max_upload_bytes - int(size), context.config.max_files - int(count)
 
 
+def _room_for(context: WebContext, user: Principal, upload_id: str, size: int) -> tuple[int, int]:
+    left, files = room_left(context, user, upload_id)
+    if size > left or files < 1:  # others came while this one did
+        raise UploadTooLargeError("With the other files this is more than allowed; split it.")
+    return left, files
+
+
 def take_file(
     context: WebContext, user: Principal, upload_id: str, name: str, received: Path
 ) -> list[UploadFile]:
     """Look at a file that has come, unpack it if it is an archive, and write down what it is."""
-    left, files = room_left(context, user, upload_id)
     size = received.stat().st_size
+    left, files = _room_for(context, user, upload_id, size)
     try:
         kind, path = inspect(received)
     except PacsightError as error:
         received.unlink(missing_ok=True)
-        return _write(context, [_refused(upload_id, name, size, error)])
+        return _write(context, user, [_refused(upload_id, name, size, error)])
     if kind != "zip":
         row = UploadFile(upload_id=upload_id, name=shown_name(name), size=size, kind=kind)
-        return _write(context, [row], {0: path})
+        return _write(context, user, [row], {0: path})
     rows: list[UploadFile] = []
     paths: dict[int, Path] = {}
     archive = UploadFile(upload_id=upload_id, name=shown_name(name), size=size, kind="zip")
@@ -134,12 +153,13 @@ def take_file(
     except PacsightError as error:
         for path in received.parent.glob(f"{received.stem}-*"):
             path.unlink()
-        return _write(context, [_refused(upload_id, name, size, error)])
+        return _write(context, user, [_refused(upload_id, name, size, error)])
     finally:
         received.unlink(missing_ok=True)
     if not rows:
-        return _write(context, [_refused(upload_id, name, size, UploadError("It is empty."))])
-    return _write(context, [*rows, archive], paths)
+        empty = _refused(upload_id, name, size, UploadError("It is empty."))
+        return _write(context, user, [empty])
+    return _write(context, user, [*rows, archive], paths)
 
 
 def _refused(upload_id: str, name: str, size: int, error: PacsightError) -> UploadFile:
@@ -154,10 +174,20 @@ def _refused(upload_id: str, name: str, size: int, error: PacsightError) -> Uplo
 
 
 def _write(
-    context: WebContext, rows: list[UploadFile], paths: dict[int, Path] | None = None
+    context: WebContext,
+    user: Principal,
+    rows: list[UploadFile],
+    paths: dict[int, Path] | None = None,
 ) -> list[UploadFile]:
-    """Commit the rows, and give each file the number of its row as its name."""
+    """Commit the rows, and give each file the number of its row as its name.
+
+    Raises
+    ------
+    UploadClosedError
+        The upload was finished meanwhile: without this file.
+    """
     with transaction(context.database) as session:
+        open_upload(session, user, rows[0].upload_id, is_locked=True)
         session.add_all(rows)
         session.flush()
         for position, path in (paths or {}).items():
@@ -174,28 +204,32 @@ def finish(
 ) -> list[str]:
     """Store everything that was taken and return the Study Instance UIDs.
 
+    What broke off, by an error or a power cut, goes on where it stood when it is asked for again.
+
     Raises
     ------
     UploadError
         Nothing can be stored.
     ReceiveError
-        The spool or the ledger doesn't take it; nothing is analysed, the files stay.
+        The spool or the ledger doesn't take it, or somebody else is at it; what isn't stored yet
+        stays for another try.
     """
     folder = context.uploads_dir / upload_id
     with reading(context.database) as session:
-        open_upload(session, user, upload_id)
-        rows = session.scalars(
-            select(UploadFile)
-            .where(UploadFile.upload_id == upload_id, UploadFile.kind.not_in(["", "zip"]))
-            .order_by(UploadFile.id)
-        ).all()
+        broken_off = _broken_off(session, user, upload_id)
+        rows = _taken(session, upload_id)
     if not rows:
         raise UploadError("There is no file that can be analysed; add one.")
-    kinds = _kinds(context.registry, rows, folder, wishes)
-    studies: dict[str, None] = {}
-    with context.intake.association(CALLING_AE_TITLE, address) as association:
-        _claim(context, user, upload_id, wishes, association)
-        for row in rows:
+    left = [row for row in rows if row.study_instance_uid is None and row.code is None]
+    kinds = _kinds(context.registry, left, folder, wishes)
+    if broken_off is None:
+        _refuse_if_nothing_is_left(kinds)
+    studies = {row.study_instance_uid: None for row in rows if row.study_instance_uid}
+    with context.intake.association(
+        CALLING_AE_TITLE, address, broken_off=broken_off
+    ) as association:
+        _claim(context, user, upload_id, wishes, association, len(rows))
+        for row in left:
             kind = kinds[row.id]
             try:
                 if isinstance(kind, UploadError):
@@ -213,46 +247,67 @@ def finish(
     return list(studies)
 
 
+def _broken_off(session: Session, user: Principal, upload_id: str) -> int | None:
+    """Return the association to go on with, if storing was begun before."""
+    key = _own_upload(session, user, upload_id).association_id
+    if key is not None and session.get_one(Association, key).outcome == UPLOADED:
+        raise UploadClosedError("This upload is finished; start another one.")
+    return key
+
+
 def _claim(
     context: WebContext,
     user: Principal,
     upload_id: str,
     wishes: Wishes,
     association: AssociationRecord,
+    files: int,
 ) -> None:
     """Write the wishes before the first object, so that no object is ever routed without them."""
     with transaction(context.database) as session:
-        upload = open_upload(session, user, upload_id)
+        upload = _own_upload(session, user, upload_id, is_locked=True)
+        if upload.association_id not in (None, association.id):
+            raise UploadClosedError("This upload is finished; start another one.")
+        if len(_taken(session, upload_id)) != files:
+            raise UploadError("Another file has just come; analyse again.")
         upload.association_id = association.id
         upload.model_id, upload.is_delivered = wishes.model_id, wishes.is_delivered
         upload.stored_at = context.clock()
 
 
+def _taken(session: Session, upload_id: str) -> Sequence[UploadFile]:
+    return session.scalars(
+        select(UploadFile)
+        .where(UploadFile.upload_id == upload_id, UploadFile.kind.not_in(["", "zip"]))
+        .order_by(UploadFile.id)
+    ).all()
+
+
 def _file(folder: Path, row: UploadFile) -> Path:
-    (path,) = folder.glob(f"{row.id}.*")
+    path = next(folder.glob(f"{row.id}.*"), None)
+    if path is None:
+        raise UploadError("The file waited too long and is gone; hand it in again.")
     return path
 
 
 def _kinds(
     registry: Registry, rows: Sequence[UploadFile], folder: Path, wishes: Wishes
 ) -> dict[int, Accepts | UploadError | None]:
-    """Return what each picture and volume is taken for, or why it can't be; DICOM says it itself.
-
-    Raises
-    ------
-    UploadError
-        Nothing is left: the person can choose another model and finish again.
-    """
+    """Return what each picture and volume is taken for, or why it can't be: DICOM says it."""
     kinds: dict[int, Accepts | UploadError | None] = {}
     for row in rows:
         try:
             kinds[row.id] = _kind(registry, row, folder, wishes)
         except UploadError as error:
             kinds[row.id] = error
-    errors = [kind for kind in kinds.values() if isinstance(kind, UploadError)]
-    if len(errors) == len(rows):
-        raise errors[0]
     return kinds
+
+
+def _refuse_if_nothing_is_left(kinds: dict[int, Accepts | UploadError | None]) -> None:
+    """Raise the first error if there is nothing else: another model may be chosen then."""
+    errors = [kind for kind in kinds.values() if isinstance(kind, UploadError)]
+    if len(errors) == len(kinds):
+        raise errors[0]
 
 
 def _kind(registry: Registry, row: UploadFile, folder: Path, wishes: Wishes) -> Accepts | None:

@@ -29,16 +29,22 @@ from ledger.tables import Association, Event, Instance, ReceivedObject, Revision
 from ledger.worklist import refresh_worklist
 from pacsight.samples import ct_series
 from scp.config import CompletenessConfig
+from scp.errors import CommitError
 from scp.header import find_data_set
 from scp.indexer import index_received
+from scp.local_intake import LocalIntake
 from scp.revisions import close_complete_studies
 from scp.spool import open_object
 from tests.pacsight.models import write_volume_model
 from tests.viewer_api.conftest import Browser, make_context
+from viewer_api.accounts import find_user
 from viewer_api.app import create_app
 from viewer_api.config import WebConfig
 from viewer_api.context import WebContext
+from viewer_api.errors import UploadClosedError
+from viewer_api.roles import Principal
 from viewer_api.upload_files import read_dicom, remove_abandoned, shown_name
+from viewer_api.upload_store import take_file
 
 Open = Callable[..., Browser]
 JSON = {"accept": "application/json"}
@@ -331,3 +337,52 @@ def test_deflated_data_set_is_never_inflated_whole(browser: Open) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 300 << 20
+
+
+def test_upload_that_broke_off_goes_on(
+    browser: Open, context: WebContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploading = Uploading(browser("anna"))
+    for number in range(3):
+        assert uploading.put(dicom(number))[0]["kind"] == "dicom"
+    store, count = LocalIntake.store, iter(range(9))
+
+    def breaks_once(*values: Any) -> None:
+        if next(count) == 1:
+            raise CommitError("The ledger did not commit; send it again later.")
+        store(*values)
+
+    monkeypatch.setattr(LocalIntake, "store", breaks_once)
+    assert uploading.finish()["code"] == "LEDGER_COMMIT_FAILED"
+    assert uploading.put(dicom())["code"] == "UPLOAD_CLOSED"
+    deadline = time.monotonic() + 10  # the association's end is written by a thread of its own
+    while (done := uploading.finish()).get("code") == "UPLOAD_NOT_BROKEN_OFF":
+        assert time.monotonic() < deadline
+    assert len(done["studies"]) == 1
+    assert index_received(context.database, context.spool_dir, now=time.time()) == 3
+    closed = wait_for_close(context)
+    with reading(context.database) as session:
+        assert session.get_one(Revision, closed).reason_code == "UPLOAD_COMPLETE"
+        assert session.scalars(select(Association)).one().outcome == "uploaded"
+        assert upload_of(session, closed) is not None
+    assert uploading.finish()["code"] == "UPLOAD_CLOSED", "stored is stored"
+
+
+def test_file_that_comes_too_late_is_not_acknowledged(browser: Open, context: WebContext) -> None:
+    anna = browser("anna")
+    uploading = Uploading(anna)
+    uploading.put(dicom(0))
+    with reading(context.database) as session:
+        account = find_user(session, "anna")
+    user = Principal(account.id, "anna", "Anna", "staff", frozenset())
+    late = context.uploads_dir / uploading.id / "late.part"
+    late.write_bytes(dicom(1))
+
+    def finish_meanwhile(path: Path) -> tuple[str, Path]:
+        assert "studies" in uploading.finish()
+        return "dicom", path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("viewer_api.upload_store.inspect", finish_meanwhile)
+        with pytest.raises(UploadClosedError):
+            take_file(context, user, uploading.id, "late", late)

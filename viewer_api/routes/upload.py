@@ -30,6 +30,8 @@ from viewer_api.upload_store import Wishes, begin, finish, room_left, take_file
 
 router = APIRouter()
 SPACE_CHECK_BYTES = 1 << 26
+WRITE_BYTES = 1 << 20
+TOO_LARGE = "The file is larger than allowed here; split or reduce it."
 ANONYMOUS = "Anonymous"
 
 
@@ -73,22 +75,26 @@ async def put_file(
 
 
 async def _receive(request: Request, context: WebContext, target: Path, limit: int) -> None:
+    """Write the body to a file. Disks may be slow: only threads wait for them."""
     size, unchecked = 0, SPACE_CHECK_BYTES
     declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise UploadTooLargeError(TOO_LARGE)
+    pending = bytearray()
     with target.open("wb") as file:
-        if declared.isdigit() and int(declared) > limit:
-            raise UploadTooLargeError("The file is larger than allowed here; split or reduce it.")
         async for chunk in request.stream():
             size += len(chunk)
             unchecked += len(chunk)
             if size > limit:
-                raise UploadTooLargeError(
-                    "The file is larger than allowed here; split or reduce it."
-                )
+                raise UploadTooLargeError(TOO_LARGE)
             if unchecked >= SPACE_CHECK_BYTES:
-                context.intake.check_space()
+                await run_in_threadpool(context.intake.check_space)
                 unchecked = 0
-            file.write(chunk)
+            pending += chunk
+            if len(pending) >= WRITE_BYTES:
+                await run_in_threadpool(file.write, bytes(pending))
+                pending.clear()
+        await run_in_threadpool(file.write, bytes(pending))
 
 
 @router.post("/uploads/{upload_id}/finish")
