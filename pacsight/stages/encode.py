@@ -123,27 +123,27 @@ def _earlier_reports(
 ) -> list[Predecessor]:
     """Return the newest report of a model about an earlier revision of the study, if there is one.
 
-    Of several variants it is the profile's. It names its own predecessor, and so on.
+    A refusal that spoke for all models is one of each. Of several variants it is the profile's. It
+    names its own predecessor, and so on.
     """
     variant = profile.variant("sr")
     with reading(context.database) as session:
         revision = session.get_one(Revision, decision.revision_id)
-        row = session.scalar(
-            select(ResultObjectRow)
+        rows = session.execute(
+            select(ResultObjectRow, Decision)
             .join(Decision, ResultObjectRow.decision_id == Decision.id)
             .join(Revision, Decision.revision_id == Revision.id)
             .where(
                 Revision.study_id == revision.study_id,
                 Revision.number < revision.number,
-                Decision.model_id == decision.model_id,
                 ResultObjectRow.kind == "sr",
             )
             .order_by(Revision.number.desc(), (ResultObjectRow.variant == variant).desc())
-            .limit(1)
-        )
-    if row is None:
-        return []
-    return [Predecessor(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid)]
+        ).all()
+    for row, earlier in rows:
+        if earlier.model_id == decision.model_id or not earlier.sop_instance_uids:
+            return [Predecessor(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid)]
+    return []
 
 
 def _image_result(context: StageContext, work: Work, row: PredictionRow) -> ImageResult:

@@ -62,6 +62,10 @@ def refusal_encoder(
         (f"{one.model_id} {one.model_version}", Refusal(one.code or "", one.message or ""))
         for one in decisions
     ]
+
+    def supersedes_all(profile: Profile) -> list[Predecessor]:
+        return list(dict.fromkeys(item for one in decisions for item in supersedes(one, profile)))
+
     return lambda profile: encode_refusal(
         reasons,
         sources,
@@ -69,7 +73,7 @@ def refusal_encoder(
         seed=f"{study_uid}/{number}/refusal/{decision.model_id if by_gate else ''}",
         now=now,
         profile=profile,
-        supersedes=[earlier for one in decisions for earlier in supersedes(one, profile)],
+        supersedes=supersedes_all(profile),
     )
 
 

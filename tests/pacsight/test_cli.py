@@ -144,7 +144,7 @@ def test_analyze_gives_findings_heatmap_and_dicom_results(run: Run, tmp_path: Pa
     assert set(finding) == {"label", "probability", "threshold", "positive"}
     assert finding["positive"] == (finding["probability"] >= finding["threshold"])
     results = [dcmread(path) for path in row["results"]]
-    assert [result.Modality for result in results] == ["SR", "OT"]
+    assert [result.Modality for result in results] == ["SR", "OT", "DOC"]
     assert {str(result.StudyInstanceUID) for result in results} == {str(source.StudyInstanceUID)}
     assert Path(row["heatmap"]).read_bytes().startswith(b"\x89PNG")
 

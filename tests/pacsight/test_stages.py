@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from sqlalchemy import Engine
 
 from dicom_out.destination import Destination
@@ -76,9 +77,8 @@ def test_refusal_is_written_from_bytes_that_another_machine_received(context: St
     (context.settings.spool_dir / SEGMENT).unlink()
     (encode,) = perform(context, work)
     assert perform(context, encode) == []
-    (row,) = [one for one in rows_of(context, ResultObjectRow) if one.kind == "sr"]
-    with context.store.files([row.path]) as (path,):
-        assert dcmread(path).SeriesDescription.startswith("AI: not analysed")
+    (report,) = reports(context)
+    assert report.SeriesDescription.startswith("AI: not analysed")
 
 
 def test_worker_that_comes_back_from_the_dead_spoils_nothing(context: StageContext) -> None:
@@ -108,3 +108,27 @@ def test_only_the_very_model_that_was_chosen_answers(context: StageContext) -> N
     (job,) = [one for one in rows_of(context, Job) if one.stage == Stage.PREDICT]
     assert (job.state, job.error_code) == ("failed", "STAGE_INPUT_MISSING")
     assert not rows_of(context, PredictionRow)
+
+
+def test_answer_to_a_late_image_names_the_refusal_that_it_supersedes(context: StageContext) -> None:
+    hand, chest = (chest_radiograph(seed, consolidation=False) for seed in (1, 2))
+    hand.BodyPartExamined = "HAND"
+    chest.StudyInstanceUID, chest.SeriesInstanceUID = hand.StudyInstanceUID, "1.2.3"
+    follow(context, receive(context, hand))
+    (refusal,) = reports(context)
+    follow(context, receive(context, chest))
+    (report,) = [one for one in reports(context) if one.SOPInstanceUID != refusal.SOPInstanceUID]
+    (study,) = report.PredecessorDocumentsSequence
+    (item,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert item.ReferencedSOPInstanceUID == refusal.SOPInstanceUID
+
+
+def follow(context: StageContext, work: Work) -> None:
+    """Do a unit and all that follow."""
+    for following in perform(context, work):
+        follow(context, following)
+
+
+def reports(context: StageContext) -> list[Dataset]:
+    rows = [one for one in rows_of(context, ResultObjectRow) if one.kind == "sr"]
+    return [dcmread(io.BytesIO(context.store.get(row.path))) for row in rows]
