@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def read_nifti(path: Path) -> Volume:
                 "three axes, or four with time, is needed."
             )
         shape, volumes = shape[:3], shape[3] if len(shape) == 4 else 1
-        if np.prod(shape, dtype=np.int64) > MAX_VOXELS:
+        if math.prod(shape) > MAX_VOXELS:
             raise VolumeTooLargeError(f"The volume has more than {MAX_VOXELS >> 20} M voxels.")
         if image.get_data_dtype().kind not in "iuf":
             raise NotAVolumeError("The NIfTI file's voxels are no plain numbers; convert it.")

@@ -31,8 +31,11 @@ def visitor(request: Request, context: Web) -> Principal | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         with reading(context.database) as session:
-            principal = find_token(session, token.strip(), now)
-        if principal is not None:
+            found = find_token(session, token.strip(), now)
+        if found is None:
+            return None
+        principal, is_stale = found
+        if is_stale:
             with transaction(context.database) as session:
                 touch_token(session, token.strip(), now)
         request.state.principal = principal
@@ -90,6 +93,12 @@ async def check_form(request: Request, principal: Principal) -> None:
         sent = str((await request.form()).get(FORM_FIELD, ""))
     if not hmac.compare_digest(sent.encode(), principal.csrf_token.encode()):
         raise FormExpiredError("This form is too old or not from here; load the page again.")
+
+
+def in_person(principal: Visitor) -> None:
+    """Let in people only: a token changes neither its own account nor another's."""
+    if principal is not None and principal.session_id is None:
+        raise NotAllowedError("This needs a person who is signed in, not a token.")
 
 
 Reader = Annotated[Principal, Depends(require(Permission.READ))]

@@ -21,7 +21,6 @@ from viewer_api.headers import GuardedApp
 from viewer_api.live import Changes
 from viewer_api.pages import STATIC, render
 from viewer_api.routes import ROUTERS
-from viewer_api.upload_files import remove_abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,6 @@ def create_app(context: WebContext) -> GuardedApp:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         context.intake.start()
-        remove_abandoned(context.uploads_dir, context.clock())
         app.state.changes = Changes(context.database)
         yield
         await app.state.changes.stop()

@@ -18,7 +18,7 @@ from viewer_api.roles import PERMISSIONS, Permission, Principal
 
 TOKEN_PREFIX = "pacsight_"  # noqa: S105 - what secret scanners look for, no secret
 TOUCH_S = 60.0
-"""A session's last use is written no more often than this."""
+"""The last use of a session or token is written no more often than this."""
 TOKEN_DAYS = (1, 365)
 
 
@@ -123,8 +123,11 @@ def list_tokens(session: Session, user_id: int) -> list[ApiToken]:
     return list(session.scalars(query))
 
 
-def find_token(session: Session, secret: str, now: float) -> Principal | None:
-    """Return who a token speaks for; its scopes count only as far as the owner's role goes."""
+def find_token(session: Session, secret: str, now: float) -> tuple[Principal, bool] | None:
+    """Return who a token speaks for, and whether its last use is to be written down.
+
+    Its scopes count only as far as the owner's role goes.
+    """
     row = session.execute(
         select(ApiToken, UserAccount)
         .join(UserAccount, UserAccount.id == ApiToken.user_id)
@@ -134,18 +137,14 @@ def find_token(session: Session, secret: str, now: float) -> Principal | None:
         return None
     token, user = row
     scopes = frozenset(Permission(scope) for scope in token.scopes)
-    return _principal(user, scopes, None, None)
+    is_stale = token.last_used_at is None or now - token.last_used_at > TOUCH_S
+    return _principal(user, scopes, None, None), is_stale
 
 
 def touch_token(session: Session, secret: str, now: float) -> None:
-    """Write down that a token is in use, once in a while."""
+    """Write down that a token is in use."""
     session.execute(
-        update(ApiToken)
-        .where(
-            ApiToken.digest == digest(secret),
-            ApiToken.last_used_at.is_(None) | (ApiToken.last_used_at < now - TOUCH_S),
-        )
-        .values(last_used_at=now)
+        update(ApiToken).where(ApiToken.digest == digest(secret)).values(last_used_at=now)
     )
 
 

@@ -97,7 +97,8 @@ def _count_failure(
     with transaction(database) as session:
         if not is_locked:
             session.execute(delete(LoginFailure).where(LoginFailure.last_at < now - FORGET_AFTER_S))
-            row = session.get(LoginFailure, key) or LoginFailure(id=key, count=0, locked_until=0.0)
+            known = session.get(LoginFailure, key, with_for_update=True)
+            row = known or LoginFailure(id=key, count=0, locked_until=0.0)
             row.count, row.last_at = row.count + 1, now
             beyond = row.count - config.login_attempts
             if beyond >= 0:

@@ -160,7 +160,7 @@ def _failures(session: Session, revision: Revision) -> Sequence[Job]:
     ).all()
 
 
-def viewer_data(session: Session, study: Study, registry: Registry) -> dict[str, Any]:
+def viewer_data(session: Session, study: Study) -> dict[str, Any]:
     """Return what the image viewer needs: series with their images, and what lies over them."""
     rows = session.execute(
         select(Series, Instance, ReceivedObject)

@@ -40,7 +40,14 @@ from viewer_api.errors import (
     UploadTooLargeError,
 )
 from viewer_api.roles import Principal
-from viewer_api.upload_files import forget, inspect, read_dicom, shown_name, unpack
+from viewer_api.upload_files import (
+    forget,
+    inspect,
+    read_dicom,
+    remove_abandoned,
+    shown_name,
+    unpack,
+)
 
 CALLING_AE_TITLE = "WEB-UPLOAD"
 PICTURE = "OT"
@@ -61,6 +68,7 @@ class Wishes:
 
 def begin(context: WebContext, user: Principal) -> str:
     """Open an upload and return its id, which nobody can guess."""
+    remove_abandoned(context.uploads_dir, context.clock())
     upload_id = secrets.token_hex(16)
     with transaction(context.database) as session:
         session.add(

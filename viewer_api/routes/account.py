@@ -9,30 +9,20 @@ from fastapi.responses import RedirectResponse, Response
 
 from ledger.database import reading, transaction
 from ledger.web_tables import UserAccount
-from viewer_api.access import Reader
+from viewer_api.access import Reader, in_person
 from viewer_api.accounts import set_password
 from viewer_api.context import Web, WebContext
-from viewer_api.errors import InputError, NotAllowedError
+from viewer_api.errors import InputError
 from viewer_api.pages import render
 from viewer_api.passwords import is_password
 from viewer_api.roles import Principal
 from viewer_api.sessions import list_tokens, make_token, revoke_token
 
-router = APIRouter(prefix="/account")
-
-
-def in_person(user: Reader) -> Principal:
-    """Let in people only: a token can't change the account it belongs to."""
-    if user.session_id is None:
-        raise NotAllowedError("This needs a person who is signed in, not a token.")
-    return user
-
-
-Person = Annotated[Principal, Depends(in_person)]
+router = APIRouter(prefix="/account", dependencies=[Depends(in_person)])
 
 
 @router.get("")
-def page(request: Request, context: Web, user: Person) -> Response:
+def page(request: Request, context: Web, user: Reader) -> Response:
     """Show the account."""
     return _page(request, context, user)
 
@@ -41,7 +31,7 @@ def page(request: Request, context: Web, user: Person) -> Response:
 def change_password(
     request: Request,
     context: Web,
-    user: Person,
+    user: Reader,
     current: Annotated[str, Form(max_length=1024)],
     new: Annotated[str, Form(max_length=1024)],
 ) -> Response:
@@ -67,7 +57,7 @@ def change_password(
 def add_token(
     request: Request,
     context: Web,
-    user: Person,
+    user: Reader,
     name: Annotated[str, Form(max_length=64)],
     days: Annotated[int, Form()] = 90,
     scopes: Annotated[list[str] | None, Form()] = None,
@@ -84,7 +74,7 @@ def add_token(
 
 
 @router.post("/tokens/{token_id}/revoke")
-def end_token(context: Web, user: Person, token_id: int) -> Response:
+def end_token(context: Web, user: Reader, token_id: int) -> Response:
     """End one of one's own tokens."""
     with transaction(context.database) as session:
         revoke_token(session, user, token_id, context.clock())

@@ -74,7 +74,7 @@ def state(context: Web, user: Reader, uid: str) -> dict[str, str]:
 def viewer(context: Web, user: Reader, uid: str) -> dict[str, Any]:
     """List series, images and layers."""
     with reading(context.database) as session:
-        return viewer_data(session, study_or_404(session, uid), context.registry)
+        return viewer_data(session, study_or_404(session, uid))
 
 
 @router.get("/report.json")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from ledger.database import reading, transaction
-from viewer_api.access import Operator
+from viewer_api.access import Operator, in_person
 from viewer_api.accounts import ROLES, add_user, change_user, find_user, list_users, set_password
 from viewer_api.context import Web, WebContext
 from viewer_api.errors import InputError
 from viewer_api.pages import render
 
-router = APIRouter(prefix="/operations/users")
+router = APIRouter(prefix="/operations/users", dependencies=[Depends(in_person)])
 
 
 @router.get("")

@@ -32,6 +32,7 @@ if (live.length) {
     }, 150);
   };
   const changes = new EventSource("/changes");
+  changes.addEventListener("open", later); // what changed before, or while the line was down
   changes.addEventListener("change", later);
   window.addEventListener("pagehide", () => changes.close());
 }
@@ -47,7 +48,6 @@ if (waiting) {
     if (state !== waiting.dataset.state && !typing) window.location.reload();
   };
   const changes = new EventSource("/changes");
-  changes.addEventListener("change", () => ask().catch(() => {}));
+  for (const kind of ["open", "change"]) changes.addEventListener(kind, () => ask().catch(() => {}));
   window.addEventListener("pagehide", () => changes.close());
-  ask().catch(() => {});
 }

@@ -29,7 +29,7 @@ async function uploadId() {
     const said = await answer.json();
     if (!answer.ok) throw new Error(said.message);
     return said.id;
-  });
+  }).catch((error) => { upload = null; throw error; });
   return upload;
 }
 
