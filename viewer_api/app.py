@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -25,6 +26,8 @@ from viewer_api.routes import ROUTERS
 logger = logging.getLogger(__name__)
 
 UNAVAILABLE = 503
+_UNUSABLE = (RequestValidationError, OverflowError, DataError)
+"""What was asked for can't be: it is not as its field is, or too large for the ledger."""
 
 
 class _Assets(StaticFiles):
@@ -60,7 +63,8 @@ def create_app(context: WebContext) -> GuardedApp:
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(PacsightError, _reported)
-    app.add_exception_handler(RequestValidationError, _reported)
+    for kind in _UNUSABLE:
+        app.add_exception_handler(kind, _reported)
     app.add_exception_handler(HTTPException, _reported)
     app.add_exception_handler(Exception, _defect)
     return GuardedApp(app, context.config)
@@ -70,7 +74,7 @@ async def _reported(request: Request, error: Exception) -> Response:
     """Answer an error with its code and sentence, as a page or as JSON."""
     if isinstance(error, SignInNeededError) and _wants_page(request) and request.method == "GET":
         return RedirectResponse(f"/login?{urlencode({'next': request.url.path})}", 303)
-    if isinstance(error, RequestValidationError):
+    if isinstance(error, _UNUSABLE):
         error = InputError("A field is missing or has a wrong value; correct it.")
     elif isinstance(error, HTTPException):
         if error.status_code not in (404, 405):

@@ -155,6 +155,19 @@ def test_search_form_may_be_sent_with_empty_fields(browser: Open) -> None:
         assert browser("anna").get(f"{path}?{empty}").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/instances/{10**20}/pixels",
+        f"/worklist?after=1_{10**20}",
+        "/worklist?received_until=9999-12-31",
+        f"/studies/1.2/results/{10**20}.dcm",
+    ],
+)
+def test_numbers_beyond_the_ledger_are_no_defects(browser: Open, path: str) -> None:
+    assert browser("anna").get(path).status_code == 422
+
+
 def test_body_of_a_form_has_an_end_for_strangers(browser: Open) -> None:
     one = browser()
     for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
