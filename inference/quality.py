@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.descriptor import Measures, describe, measure
+from inference.display_values import PERCENTILES
 from inference.errors import (
     BlurredImageError,
     ClippedImageError,
@@ -20,7 +21,7 @@ from inference.gate import Gate, load_gate
 from inference.gate_spec import GateSpec
 from inference.registry import ModelPackage
 from inference.source_image import SourceImage
-from inference.volume import SAMPLE_VOXELS, Volume, Voxels
+from inference.volume import Volume, Voxels, percentiles_of
 from ledger.domain import Refusal
 
 MINIMUM_CONTRAST = 0.005
@@ -65,9 +66,7 @@ def middle_slice(volume: Voxels, place: float = 0.5) -> NDArray[np.float32]:
 
     Its values are in [0, 1]: 0.5 % and 99.5 % of all voxels.
     """
-    step = max(1, volume.size // SAMPLE_VOXELS)
-    sample = volume.reshape(-1)[::step]
-    low, high = (float(value) for value in np.percentile(sample, (0.5, 99.5)))
+    low, high = percentiles_of(volume, *PERCENTILES)
     middle = volume[min(int(len(volume) * place), len(volume) - 1)]
     if high <= low:
         return np.zeros(middle.shape, np.float32)

@@ -89,9 +89,7 @@ class Volume:
 
     def percentiles(self, low: float, high: float) -> tuple[float, float]:
         """Return two percentiles of the values, taken from a sample where there are very many."""
-        step = max(1, self.array.size // SAMPLE_VOXELS)
-        values = np.percentile(self.array.reshape(-1)[::step], (low, high))
-        return float(values[0]), float(values[1])
+        return percentiles_of(self.array, low, high)
 
     def slice_header(self, index: int) -> Dataset | None:
         """Return what is said of one slice, functional groups included; None from NIfTI."""
@@ -99,6 +97,13 @@ class Volume:
             return None
         number = self.frame_numbers[index] if self.frame_numbers else 1
         return frame_header(self.headers[index], number - 1)
+
+
+def percentiles_of(values: Voxels, low: float, high: float) -> tuple[float, float]:
+    """Return two percentiles of voxels, taken from a sample where there are very many."""
+    step = max(1, values.size // SAMPLE_VOXELS)
+    found = np.percentile(values.reshape(-1)[::step], (low, high))
+    return float(found[0]), float(found[1])
 
 
 def read_series(files: Iterable[BinaryIO]) -> Volume:

@@ -7,8 +7,7 @@
         ├── SettingsError          pacsight.yaml or PACSIGHT_* is wrong
         ├── AlreadyRunningError    another process holds this role
         ├── NotFoundError          no such study, model, delivery or file
-        ├── StageError             a stage of the workflow can't go on
-        └── StudyHeldError         nobody has decided yet whose study it is
+        └── StageError             a stage of the workflow can't go on
 """
 
 from ledger.errors import PacsightError
@@ -48,9 +47,3 @@ class StageError(OperationError):
     """A stage can't go on: what it needs is missing from the ledger or the disk."""
 
     code = "STAGE_INPUT_MISSING"
-
-
-class StudyHeldError(OperationError):
-    """Nothing may be inferred from the study, or sent about it, until somebody decides."""
-
-    code = "STUDY_HELD"

@@ -12,6 +12,7 @@
     ├── NotBrokenOffError     an upload can't go on: it is under way or stored
     └── ListenerError         the listener can't start
     NotReleasedError          a held study is not released
+    StudyHeldError            nobody has decided yet whose study it is
 
 The sentence also goes to the sender as Error Comment (0000,0902), an LO of at most 64 characters.
 """
@@ -89,3 +90,12 @@ class NotReleasedError(PacsightError):
     """A held study can't be released like this."""
 
     code = "STUDY_NOT_RELEASED"
+
+
+class StudyHeldError(PacsightError):
+    """Nothing may be inferred from the study, or sent about it, until somebody decides."""
+
+    code = "STUDY_HELD"
+
+    def __init__(self) -> None:
+        super().__init__("The study is held; see 'pacsight studies show', then release it.")

@@ -13,6 +13,7 @@ from ledger.events import record
 from ledger.tables import Instance, Revision, Series, Study
 from scp.completeness import Confidence, Verdict, judge
 from scp.config import CompletenessConfig, StatRule
+from scp.errors import StudyHeldError
 from scp.evidence import EvidenceReader, is_new
 from scp.urgency import is_stat
 
@@ -84,8 +85,15 @@ def replay_study(
     -------
     int or None
         Number of the new revision; None if the study holds no instance.
+
+    Raises
+    ------
+    StudyHeldError
+        Somebody has to decide first.
     """
     session.get(Study, study.id, with_for_update=True)  # one revision number at a time
+    if study.held_code is not None:
+        raise StudyHeldError
     query = select(Instance.id).join(Series).where(Series.study_id == study.id).limit(1)
     if session.scalar(query) is None:
         return None

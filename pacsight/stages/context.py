@@ -26,8 +26,9 @@ from ledger.tables import (
     Series,
     Study,
 )
-from pacsight.errors import StageError, StudyHeldError
+from pacsight.errors import StageError
 from pacsight.settings import Settings
+from scp.errors import StudyHeldError
 from scp.spool import open_object
 
 
@@ -77,7 +78,7 @@ def refuse_held(session: Session, revision_id: int) -> None:
         It is held.
     """
     if study_of(session, revision_id).held_code is not None:
-        raise StudyHeldError("The study is held; see 'pacsight studies show', then release it.")
+        raise StudyHeldError
 
 
 def take_decided_patient(

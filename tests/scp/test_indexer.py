@@ -34,7 +34,7 @@ from ledger.tables import (
     Study,
 )
 from scp.config import StatRule
-from scp.errors import SpoolError
+from scp.errors import SpoolError, StudyHeldError
 from scp.indexer import BATCH, index_received
 from scp.patient_guard import release_study
 from scp.revisions import replay_study
@@ -597,6 +597,8 @@ def test_study_that_goes_first_does_so_too_when_people_set_it_going(
         if is_replayed:
             replay_study(session, study, now=1.0, stat_rules=rules)
         else:
+            with pytest.raises(StudyHeldError):
+                replay_study(session, study, now=1.0, stat_rules=rules)
             release_study(
                 session, study, patient_id="4712", drops_others=False, now=1.0, stat_rules=rules
             )
