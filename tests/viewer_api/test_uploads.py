@@ -354,6 +354,7 @@ def test_upload_that_broke_off_goes_on(
 
     monkeypatch.setattr(LocalIntake, "store", breaks_once)
     assert uploading.finish()["code"] == "LEDGER_COMMIT_FAILED"
+    assert 'class="state waiting"' in uploading.browser.get(f"/uploads/{uploading.id}").text
     assert uploading.put(dicom())["code"] == "UPLOAD_CLOSED"
     deadline = time.monotonic() + 10  # the association's end is written by a thread of its own
     while (done := uploading.finish()).get("code") == "UPLOAD_NOT_BROKEN_OFF":

@@ -176,6 +176,9 @@ def _status(context: WebContext, user: Principal, upload_id: str) -> dict[str, A
             names = [row.name for row in files if row.study_instance_uid == uid]
             state = "receiving" if study is None else study_state(session, study)
             studies.append({"uid": uid, "names": names, "state": state, "is_known": bool(study)})
+    taken = [row.name for row in files if row.study_instance_uid is None and row.code is None]
+    if taken:  # not handed in yet, or that broke off
+        studies.append({"uid": "", "names": taken, "state": "waiting", "is_known": False})
     return {
         "upload": upload,
         "studies": studies,
