@@ -112,6 +112,8 @@ def run_selftest(settings: Settings, destination: Destination, now: datetime) ->
         folder, plain = Path(name), {}
         kinds = {_write_source(folder, number, ds): SOURCE for number, ds in enumerate(slices)}
         for one in objects:
+            if destination.name not in one.destinations:
+                continue  # of the pages of the web app only
             uncompressed = _write(folder / "plain", one.item)
             encoded = one.encodings.get(one.destinations[destination.name])
             path = uncompressed if encoded is None else _write(folder / "encoded", encoded)
