@@ -8,7 +8,17 @@ import re
 from dicom_out.model_result import ModelDescription
 from inference.registry import ModelPackage
 
-_HEADLINES = ("accuracy", "auc", "recall", "specificity", "dice", "iou", "ap50", "mean_iou")
+_HEADLINES = (
+    "accuracy",
+    "auc",
+    "recall",
+    "specificity",
+    "dice",
+    "iou",
+    "ap50",
+    "mean_iou",
+    "quadratic_kappa",
+)
 _LIMITS = re.compile(r"^## Limits\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _MARKUP = re.compile(r"[`*]")
 
@@ -46,7 +56,7 @@ def _figures(package: ModelPackage) -> list[tuple[str, str]]:
     shown = [
         f"{name} {value['value']:.3f} ({value['ci95'][0]:.3f} to {value['ci95'][1]:.3f})"
         for name in _HEADLINES
-        if (value := measured["metrics"].get(name)) is not None
+        if (value := measured["metrics"].get(name)) and value["value"] is not None
     ]
     said = f"on {measured['n']} validation images, with 95 % intervals: {', '.join(shown)}"
     return [("Figures", said)] if shown else []

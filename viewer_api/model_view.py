@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from inference.registry import ModelPackage
 
-FIGURES = ("accuracy", "auc", "recall", "specificity", "dice", "mean_iou", "kappa_quadratic")
+FIGURES = ("accuracy", "auc", "recall", "specificity", "dice", "mean_iou", "quadratic_kappa")
 """Shown in this order where a model has them."""
 
 
@@ -24,7 +24,8 @@ def figures(package: ModelPackage) -> list[dict[str, Any]]:
 def _figures(path: Path) -> tuple[dict[str, Any], ...]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        known = [(name, data["metrics"][name]) for name in FIGURES if name in data["metrics"]]
+        metrics = data["metrics"]
+        known = [(name, metrics[name]) for name in FIGURES if name in metrics]
         return tuple(
             {
                 "name": name,
@@ -34,6 +35,7 @@ def _figures(path: Path) -> tuple[dict[str, Any], ...]:
                 "n": int(data["n"]),
             }
             for name, one in known
+            if one["value"] is not None  # such as specificity where every picture has the disease
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return ()
@@ -46,6 +48,8 @@ def card_html(folder: Path) -> str:
         text = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     except OSError:
         return ""
-    return str(
-        MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(text)
-    )
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(text)
+    scrolled = html.replace(
+        "<table>", '<div class="scroll" tabindex="0"><table>'
+    )  # by keyboard too
+    return str(scrolled.replace("</table>", "</table></div>"))
