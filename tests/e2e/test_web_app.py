@@ -264,6 +264,7 @@ def test_pages_can_be_used_by_everyone(open_page: Open, scheme: str, width: int)
     page.goto("/worklist")
     study = page.locator(".row-link").first.get_attribute("href")
     assert study is not None
+    sideways = []
     for path in (*PAGES, study):
         page.goto(path)
         if path == study:
@@ -278,7 +279,9 @@ def test_pages_can_be_used_by_everyone(open_page: Open, scheme: str, width: int)
         overflow = page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
-        assert overflow <= 0, f"{path} scrolls sideways"
+        if overflow > 0:
+            sideways.append(path)
+    assert sideways == []
 
 
 def bytes_of(request: Request) -> int:
