@@ -24,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,9 +42,6 @@ from sqlalchemy import select
 
 from ledger.database import migrate, open_database, reading
 from ledger.tables import ReceivedObject
-from pacsight.receiver import run_receiver
-from pacsight.settings import Settings
-from scp.config import ListenerConfig
 from scp.spool import open_object
 
 ASSOCIATIONS = (1, 4, 16)
@@ -173,7 +169,16 @@ class Pacsight(Receiver):
         engine = open_database(f"sqlite:///{self.folder / 'ledger.sqlite'}")
         migrate(engine)
         engine.dispose()
-        return [sys.executable, __file__, "--listen", str(self.folder), str(port)]
+        settings = self.folder / "pacsight.yaml"
+        settings.write_text(
+            json.dumps(
+                {
+                    "data_dir": str(self.folder),
+                    "scp": {"ae_title": AE_TITLE, "host": "127.0.0.1", "port": port},
+                }
+            )
+        )
+        return [sys.executable, "-m", "pacsight", "--config", str(settings), "scp"]
 
     def verify(self, digests: dict[str, str]) -> None:
         engine = open_database(f"sqlite:///{self.folder / 'ledger.sqlite'}")
@@ -229,14 +234,6 @@ class Orthanc(Receiver):
 
 
 RECEIVERS: tuple[type[Receiver], ...] = (Pacsight, Storescp, Orthanc)
-
-
-def listen(folder: Path, port: int) -> None:
-    """Be Pacsight's receiver until SIGTERM."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    config = ListenerConfig(ae_title=AE_TITLE, host="127.0.0.1", port=port)
-    run_receiver(Settings(data_dir=folder, scp=config), stop)
 
 
 # -- measuring
@@ -334,11 +331,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500, help="objects per run")
     parser.add_argument("--out", type=Path, help="write the table here too")
     parser.add_argument("--folder", type=Path, help="where to work; needs about 3 GB")
-    parser.add_argument("--listen", nargs=2, metavar=("FOLDER", "PORT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.listen:
-        listen(Path(arguments.listen[0]), int(arguments.listen[1]))
-        return
     count, rounds = (160, 1) if arguments.quick else (arguments.count, arguments.rounds)
     large_bytes = 1 << 28 if arguments.quick else 1 << 30
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ledger.errors import PacsightError
 from pacsight import __version__
 from pacsight.commands import (
     analyze,
@@ -26,7 +23,8 @@ from pacsight.commands import (
     train,
     users,
 )
-from pacsight.errors import SettingsError
+from pacsight.logs import start_logging
+from pacsight.reporting import reported
 from pacsight.settings import CONFIG_VARIABLE
 
 app = typer.Typer(
@@ -57,25 +55,7 @@ def options(
     """Take the options that every command shares."""
     if config is not None:
         os.environ[CONFIG_VARIABLE] = str(config)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # Its errors come back as our coded receipts and events; alone they only alarm.
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-    logging.getLogger("pydicom").setLevel(logging.ERROR)  # it warns with values: PHI
-    if verbose:
-        for package in (
-            "pacsight",
-            "scp",
-            "inference",
-            "dicom_out",
-            "ledger",
-            "training",
-            "viewer_api",
-        ):
-            logging.getLogger(package).setLevel(logging.INFO)
+    start_logging(verbose=verbose)
 
 
 app.command()(serve.serve)
@@ -96,12 +76,9 @@ app.add_typer(users.app, name="users")
 
 
 def main() -> None:
-    """Run the program; a reported error is one line: its code and its sentence."""
-    try:
+    """Run the program."""
+    with reported():
         app()
-    except PacsightError as error:
-        typer.echo(f"{error.code}: {error}", err=True)
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
 
 
 if __name__ == "__main__":

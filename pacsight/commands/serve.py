@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pacsight.receiver_process import become_receiver
 from pacsight.settings import CONFIG_VARIABLE, Settings, load_settings
 from pacsight.supervisor import Role, stop_on_signals, supervise
 
@@ -31,9 +32,13 @@ def serve() -> None:
 def _role(name: str) -> Role:
     config = os.environ.get(CONFIG_VARIABLE)
     shared = ["--config", config] if config else []
-    if logging.getLogger("pacsight").isEnabledFor(logging.INFO):
+    if _is_verbose():
         shared.append("--verbose")
     return Role(name, [sys.executable, "-m", "pacsight", *shared, name, "--supervised"])
+
+
+def _is_verbose() -> bool:
+    return logging.getLogger("pacsight").isEnabledFor(logging.INFO)
 
 
 def _banner(settings: Settings) -> None:
@@ -62,9 +67,7 @@ def scp(
     supervised: Supervised = False,
 ) -> None:
     """Run a receiver only (several machines)."""
-    from pacsight.receiver import run_receiver
-
-    run_receiver(load_settings(), stop_on_signals(supervised=supervised), name=name)
+    become_receiver(name, verbose=_is_verbose(), supervised=supervised)
 
 
 def worker(

@@ -18,8 +18,10 @@ from typing import Any
 from sqlalchemy import Engine, func, select
 
 import ledger.store
+import pacsight.commands.serve
 import pacsight.dispatcher
 import pacsight.engine
+import pacsight.receiver_process
 import pacsight.stages
 import pacsight.stages.deliver
 import pacsight.stages.encode
@@ -104,6 +106,12 @@ def _has_objects(database: Engine) -> bool:
         return bool(session.scalar(query))
 
 
+def receive_here(name: str | None, *, verbose: bool, supervised: bool) -> None:
+    """Stand in for `become_receiver`: a new program would not have the replacements."""
+    del supervised
+    pacsight.receiver_process.main(name or "", *["--verbose"] * verbose)
+
+
 if __name__ == "__main__":
     moment, marker = sys.argv.pop(1), Path(sys.argv.pop(1))
     owner, name, when = MOMENTS[moment]
@@ -113,4 +121,5 @@ if __name__ == "__main__":
         owner[name] = deadly(owner[name], when, marker)
     else:
         setattr(owner, name, deadly(getattr(owner, name), when, marker))
+    pacsight.commands.serve.become_receiver = receive_here
     main()

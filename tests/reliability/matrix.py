@@ -47,6 +47,8 @@ SUPERVISOR = (
     "all of them at once",
 )
 DATABASES = ("SQLite", "PostgreSQL")
+ROLES = {"receiver": "pacsight.receiver_process", "worker": "worker", "web": "web"}
+"""what a process has in its command line"""
 PATIENCE_S = 120.0
 CPU_ONLY = {"inference": {"backend": "openvino", "threads": 1}}
 
@@ -164,7 +166,7 @@ class Matrix:
     def _strike(self, what: str) -> None:
         serve = psutil.Process(self.service.processes["serve"].pid)
         children = serve.children()
-        role = {"receiver": "scp", "worker": "worker", "web": "web"}.get(what.split()[0])
+        role = ROLES.get(what.split()[0])
         if role is not None:
             for child in children:
                 if role in child.cmdline():
