@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pynetdicom import AE, Association, build_context, evt
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from dicom_out.destination import (
     NO_ANSWER,
@@ -47,7 +48,12 @@ class _Caller(AE):
 
 
 def open_association(
-    contexts: Sequence[tuple[str, str | None]], destination: Destination, calling_ae_title: str
+    contexts: Sequence[tuple[str, str | None]],
+    destination: Destination,
+    calling_ae_title: str,
+    *,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[tuple[evt.EventType, Any]] = (),
 ) -> Association | Verdict:
     """Return an established association, or why there is none.
 
@@ -59,6 +65,10 @@ def open_association(
         Whom to call.
     calling_ae_title
         How to introduce ourselves, unless the destination says otherwise.
+    roles
+        To negotiate, where they are not the usual ones.
+    handlers
+        Of what the destination sends to us.
     """
     ae = _Caller(ae_title=destination.calling_ae_title or calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -72,7 +82,8 @@ def open_association(
             destination.port,
             contexts=[build_context(*context) for context in contexts],
             ae_title=destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _on_open, [opened])],
+            ext_neg=list(roles),
+            evt_handlers=[(evt.EVT_CONN_OPEN, _on_open, [opened]), *handlers],
         )
     except OSError:  # the name can't be resolved
         return NOT_REACHED

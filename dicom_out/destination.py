@@ -18,6 +18,16 @@ AeTitleText = Annotated[
 ]
 
 
+class AskFor(StrEnum):
+    """How a destination is asked whether it really holds what it has answered Success for."""
+
+    AUTO = "auto"
+    """storage commitment, else C-FIND, else not at all: whatever it offers"""
+    COMMITMENT = "commitment"
+    FIND = "find"
+    NONE = "none"
+
+
 class Destination(BaseModel):
     """A Storage SCP that takes objects."""
 
@@ -37,6 +47,8 @@ class Destination(BaseModel):
     """patience for the connection, the association and each answer, in seconds"""
     checks_patient: bool = True
     """ask it before sending whose study it is there now (C-FIND), where it can be asked"""
+    proof: AskFor = AskFor.AUTO
+    """how it is asked afterwards whether it holds the results"""
 
 
 class DeliveryConfig(BaseModel):
@@ -50,6 +62,10 @@ class DeliveryConfig(BaseModel):
     """the delay grows no further than this, in seconds"""
     give_up_after_s: float = Field(default=3 * 86400.0, ge=0)
     """age at which an object becomes a dead letter, in seconds"""
+    proof_after_s: float = Field(default=10.0, ge=0)
+    """how long after Success a destination is asked whether it holds the object, in seconds"""
+    commitment_timeout_s: float = Field(default=3600.0, gt=0)
+    """patience for the report of a storage commitment, in seconds"""
 
 
 def next_delay_s(attempt: int, rules: DeliveryConfig) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pydicom import Dataset
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_out.association import close_association, open_association
-from dicom_out.destination import Destination, Verdict
+from dicom_out.destination import CUT_OFF, Destination, Outcome, Verdict
 from ledger.facts import read_number, read_text_value
 
 MODEL = StudyRootQueryRetrieveInformationModelFind
@@ -16,6 +16,9 @@ PENDING = (0xFF00, 0xFF01)  # PS3.4 table C.4-1
 SUCCESS = 0x0000
 MAX_ANSWERS = 10_000
 """A study has fewer series; a peer that ignores the keys must not fill the memory."""
+DOES_NOT_TELL = Verdict(
+    Outcome.REFUSED, "QUERY_REFUSED", "The destination does not answer C-FIND; allow us to query."
+)
 
 
 def find(
@@ -65,6 +68,37 @@ def _matches(
         if read_text_value(match, "StudyInstanceUID") in ("", study_instance_uid):
             found.append(match)
     return None
+
+
+def held_of(
+    series: Collection[tuple[str, str]], peer: Destination, title: str
+) -> set[str] | Verdict:
+    """Return which SOP Instances a peer holds of some series, or why it does not tell.
+
+    Parameters
+    ----------
+    series
+        Study and Series Instance UID of each; all are asked on one association.
+    """
+    association = open_association([(MODEL, None)], peer, title)
+    if isinstance(association, Verdict):
+        return association
+    held: set[str] = set()
+    try:
+        for study_uid, series_uid in series:
+            identifier = Dataset()
+            identifier.QueryRetrieveLevel = "IMAGE"
+            identifier.StudyInstanceUID, identifier.SeriesInstanceUID = study_uid, series_uid
+            identifier.SOPInstanceUID = ""
+            found = _matches(association.send_c_find(identifier, MODEL), study_uid)
+            if found is None:
+                return DOES_NOT_TELL if association.is_established else CUT_OFF
+            held |= {read_text_value(one, "SOPInstanceUID") for one in found}
+    except (RuntimeError, ValueError):  # aborted meanwhile
+        return CUT_OFF
+    finally:
+        close_association(association)
+    return held
 
 
 def series_of(

@@ -48,6 +48,17 @@ class DeliveryState(StrEnum):
     """Given up; ``pacsight deliveries retry`` starts it again."""
 
 
+class Proof(StrEnum):
+    """What tells that a delivered object really is at its destination."""
+
+    COMMITMENT = "commitment"
+    """The destination has committed to keep it (PS3.4 Annex J)."""
+    FIND = "find"
+    """It lists the object when asked (C-FIND)."""
+    SUCCESS = "success"
+    """Nothing but its answer to C-STORE: it can't be asked, or is not to be."""
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceFacts:
     """What a header says about one SOP Instance: all that completeness and routing look at.

@@ -266,8 +266,10 @@ def list_deliveries(
             "attempts": row.attempts,
             "last_status": row.last_status,
             "last_error": row.last_error,
+            "queued_at": row.queued_at,
             "next_attempt_at": row.next_attempt_at,
             "delivered_at": row.delivered_at,
+            "proof": row.proof,
         }
         for row, item in session.execute(query)
     ]

@@ -30,7 +30,11 @@ AE_TITLE = String(16)  # PS3.5 section 6.2
 class Base(DeclarativeBase):
     """Base of all tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        list[list[str]]: JSON,
+    }
 
 
 class Association(Base):
@@ -308,6 +312,49 @@ class Delivery(Base):
     """give-up time counts from here; a retry by hand sets it anew"""
     next_attempt_at: Mapped[float | None]
     delivered_at: Mapped[float | None]
+    """when the destination answered Success"""
+    proof: Mapped[str | None] = mapped_column(String(16))
+    """what tells that it really is there, see :class:`ledger.domain.Proof`; null: not proven"""
+    proof_due_at: Mapped[float | None]
+    """when the destination is asked next; null: nothing is to be asked"""
+    proof_attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    transaction_uid: Mapped[str | None] = mapped_column(UID)
+    """of the storage commitment that was asked for last (PS3.4 section J.3)"""
+    failure_reason: Mapped[int | None]
+    """why the destination does not commit (PS3.3 section C.14); null: it has not said so"""
+
+
+Index(
+    "ix_delivery_unproven",
+    Delivery.proof_due_at,
+    sqlite_where=Delivery.proof_due_at.is_not(None),
+    postgresql_where=Delivery.proof_due_at.is_not(None),
+)
+Index(
+    "ix_delivery_transaction",
+    Delivery.transaction_uid,
+    sqlite_where=Delivery.transaction_uid.is_not(None),
+    postgresql_where=Delivery.transaction_uid.is_not(None),
+)
+
+
+class CommitmentRequest(Base):
+    """Somebody asks whether we hold what was sent (storage commitment, PS3.4 Annex J)."""
+
+    __tablename__ = "commitment_request"
+    __table_args__ = (UniqueConstraint("calling_ae_title", "transaction_uid"),)
+    id: Mapped[int] = mapped_column(BIG, primary_key=True)
+    transaction_uid: Mapped[str] = mapped_column(UID)
+    calling_ae_title: Mapped[str] = mapped_column(AE_TITLE)
+    peer_address: Mapped[str] = mapped_column(String(64))
+    instances: Mapped[list[list[str]]]
+    """SOP Class and Instance UID of each"""
+    received_at: Mapped[float]
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[float | None] = mapped_column(index=True)
+    """when the answer is sent; null: it was, or nobody takes it"""
+    reported_at: Mapped[float | None]
+    last_error: Mapped[str | None] = mapped_column(Text)
 
 
 class Worker(Base):

@@ -19,6 +19,7 @@ from pacsight.dispatcher import Dispatcher
 from pacsight.engine import DurableEngine
 from pacsight.exclusive import exclusive
 from pacsight.heartbeat import INTAKE, Heartbeat, Identity
+from pacsight.proofs import Prover
 from pacsight.settings import Settings, open_ledger
 from pacsight.stages import perform
 from pacsight.stages.context import StageContext
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 QUEUES = (INTAKE, "cpu", "predict", "deliver")
 WARM_JOIN_S = 10.0
 """How long a stopping worker waits for a model that is just being loaded."""
+STOP_S = 10.0
+"""How long it waits for a destination that is just being asked."""
 CONCURRENCY = {"cpu": 2, "predict": 1, "deliver": 4}
 
 
@@ -80,6 +83,14 @@ def run_worker(
         # Beside the work: many models take a minute, and what is due needn't wait for all of them.
         getting_ready = threading.Thread(target=get_ready, name="warm", daemon=True)
         getting_ready.start()
+        proving = threading.Thread(
+            target=Prover(settings, database, time.time).run,
+            args=(stop,),
+            name="prover",
+            daemon=True,
+        )
+        if "deliver" in queues:
+            proving.start()
         try:
             if INTAKE in queues:
                 Dispatcher(settings, database, engine, time.time).run(stop)
@@ -88,6 +99,8 @@ def run_worker(
             engine.stop()
             heartbeat.stop()
             getting_ready.join(WARM_JOIN_S)
+            if proving.ident is not None:
+                proving.join(STOP_S)
             database.dispose()
 
 

@@ -66,6 +66,8 @@ class ListenerConfig(Section):
     """longest wait for a locked ledger before the sender gets 0xA700"""
     disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1 << 30
     """free space kept in the spool's file system; below it the sender gets 0xA700"""
+    commits_storage: bool = True
+    """promise senders that ask that their objects are held here, for as long as retention says"""
     segment_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 28
     """a spool segment that has reached this size is closed"""
 

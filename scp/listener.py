@@ -1,4 +1,4 @@
-"""The DICOM listener: C-ECHO, announcements, and C-STORE whose Success means durable.
+"""The DICOM listener: C-ECHO, announcements, commitment, and C-STORE whose Success means durable.
 
 Order for every object: bytes written, ``fdatasync``, ledger row committed, then the response.
 """
@@ -17,6 +17,7 @@ from pynetdicom.sop_class import Verification
 from sqlalchemy import Engine
 
 from scp.announcements import Announcements
+from scp.commitment import Commitments
 from scp.config import ListenerConfig
 from scp.errors import ListenerError
 from scp.group_commit import GroupCommit, close_lost_associations
@@ -87,13 +88,14 @@ class Listener:
         )
         commits = GroupCommit(self._engine, timeout_s=self._config.commit_timeout_s)
         announcements = Announcements(self._engine)
+        commitments = Commitments(self._engine, is_offered=self._config.commits_storage)
         try:
             server = StoreServer(
                 self._config,
                 Intake(spool, commits),
                 self._name,
-                [build_context(Verification), *announcements.contexts],
-                announcements.handlers,
+                [build_context(Verification), *announcements.contexts, *commitments.contexts],
+                [*announcements.handlers, *commitments.handlers],
                 tls=self._tls,
             )
         except OSError as error:

@@ -11,7 +11,7 @@ from ledger.database import reading, transaction
 from ledger.deliveries import retry_deliveries
 from ledger.domain import DeliveryState
 from ledger.queries import list_deliveries
-from pacsight.commands.output import Json, print_json, print_table
+from pacsight.commands.output import Json, in_words, print_json, print_table
 from pacsight.errors import NotFoundError
 from pacsight.settings import load_settings, open_ledger
 
@@ -25,15 +25,23 @@ def list_(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List deliveries, newest first."""
+    """List deliveries, newest first: since when, what proves them, why they are not there."""
     database = open_ledger(load_settings())
     with reading(database) as session:
         rows = list_deliveries(session, state=state)
+    now = time.time()
+    for row in rows:
+        ended_at = row["delivered_at"] or now
+        row["age_s"] = max(0.0, ended_at - row["queued_at"])
     if json:
         print_json(rows)
         return
-    columns = ("id", "destination", "kind", "state", "attempts", "last_error", "sop_instance_uid")
-    print_table("Deliveries", columns, [[row[name] or "" for name in columns] for row in rows])
+    columns = (
+        "id", "destination", "kind", "state", "proof", "age", "attempts", "last_error",
+        "sop_instance_uid",
+    )  # fmt: skip
+    cells = [{**row, "age": in_words(row["age_s"])} for row in rows]
+    print_table("Deliveries", columns, [[row[name] or "" for name in columns] for row in cells])
 
 
 @app.command()

@@ -31,3 +31,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     if not console.is_terminal:
         console.width = WIDTH_IN_FILES
     console.print(table)
+
+
+def in_words(seconds: float) -> str:
+    """Return a time span in its largest unit: ``3 d``, ``5 h``, ``12 min``, ``4 s``."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -9,9 +9,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_out.delivery import send
-from dicom_out.destination import DeliveryConfig, DeliveryReceipt, Destination, next_delay_s
+from dicom_out.destination import (
+    AskFor,
+    DeliveryConfig,
+    DeliveryReceipt,
+    Destination,
+    next_delay_s,
+)
 from ledger.database import reading, transaction
-from ledger.domain import DeliveryState
+from ledger.domain import DeliveryState, Proof
 from ledger.events import record
 from ledger.tables import Delivery, ResultEncoding, ResultObjectRow
 from pacsight.stages.context import StageContext
@@ -57,6 +63,7 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
                     attempt=work.attempt,
                     rules=context.settings.delivery,
                     now=context.clock(),
+                    asks=destination.proof,
                 )
             record(
                 session,
@@ -128,8 +135,9 @@ def settle(
     attempt: int,
     rules: DeliveryConfig,
     now: float,
+    asks: AskFor = AskFor.AUTO,
 ) -> None:
-    """Write one receipt into its outbox row.
+    """Write one receipt into its outbox row; what was delivered is to be proven.
 
     A refusal that trying again can't mend, or one that has lasted longer than the rules allow,
     becomes a dead letter, which stays visible and can be retried by hand.
@@ -140,6 +148,10 @@ def settle(
     row.next_attempt_at = None
     if receipt.is_delivered:
         row.state, row.delivered_at = DeliveryState.DELIVERED, now
+        if asks is AskFor.NONE:
+            row.proof = Proof.SUCCESS
+        else:
+            row.proof_due_at, row.proof_attempts = now + rules.proof_after_s, 0
         return
     later = now + next_delay_s(attempt, rules)
     if receipt.is_retryable and later <= row.queued_at + rules.give_up_after_s:

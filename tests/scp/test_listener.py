@@ -169,7 +169,7 @@ def test_every_storage_class_and_transfer_syntax_is_accepted(listener: Listener)
     "uid",
     [
         "1.2.840.10008.5.1.4.1.2.2.1",  # Study Root Find
-        "1.2.840.10008.1.20.1",  # Storage Commitment Push Model
+        "1.2.840.10008.5.1.4.34.6.1",  # Unified Procedure Step Push
         "1.2.840.10008.1.3.10",  # Media Storage Directory
         "1.2.840.10008.1.2.1",  # no SOP class at all
         "1.2.840.10008.5.1.4.31",  # Modality Worklist
