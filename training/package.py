@@ -88,6 +88,7 @@ def write_model(
         licence=report.licence,
         training_data=report.training_data,
         accepts=report.accepts,
+        prefer=report.prefer,
         input=recipe.input,
         network=recipe.network_ref,
         weights=Weights(file=WEIGHTS_NAME, sha256=digest),

@@ -22,6 +22,7 @@ from inference.manifest import (
     InputSpec,
     NetworkRef,
     Pipeline,
+    Preference,
     check_kind,
 )
 from inference.network_table import check_network
@@ -210,6 +211,7 @@ class ReportSpec(RecipePart):
     licence: str
     training_data: tuple[DataSource, ...] = Field(min_length=1)
     accepts: tuple[Accepts, ...] = Field(min_length=1)
+    prefer: tuple[Preference, ...] = ()
     explain: Literal["gradcam"] | None = "gradcam"
     outputs: dict[str, OutputSpec] = Field(min_length=1)
     """By class; two classes: the second one only."""

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from inference.manifest import load_manifest
 from tests.training.conftest import Cli
 from training.errors import GoldenCaseError
 from training.golden import golden_picture, read_golden, wave_pattern
+from training.recipe import load_recipe
 from training.verify import check_record, verify_folder
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+SHIPPED = sorted(path.parent.name for path in CHECKPOINTS.glob("*/manifest.yaml"))
 MAX_BYTES = 12_000_000
 
 
@@ -167,3 +170,16 @@ def test_pneumonia_model_is_shipped() -> None:
     record = json.loads((CHECKPOINTS / "cxr-pneumonia" / "metrics.json").read_text())
     assert record["metrics"]["accuracy"]["value"] >= 0.92
     assert record["metrics"]["auc"]["value"] >= 0.97
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent.name for path in CHECKPOINTS.glob("*/manifest.yaml"))
+)
+def test_training_again_would_keep_what_a_shipped_model_accepts(folder: str) -> None:
+    manifest = load_manifest(CHECKPOINTS / folder)
+    shipped = load_recipe(CHECKPOINTS / folder / "recipe.yaml")
+    written = load_recipe(CHECKPOINTS.parent / "training/recipes" / f"{folder}.yaml")
+    for recipe in (shipped, written):
+        assert recipe.report.accepts == manifest.accepts
+        assert recipe.report.prefer == manifest.prefer
+    assert shipped == written
