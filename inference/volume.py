@@ -138,7 +138,7 @@ def read_series(files: Iterable[BinaryIO]) -> Volume:
         else:
             planes.append(plane_of(image.facts))
         headers += [image.dataset] * (len(planes) - len(headers))
-        _check_size(planes)
+        check_voxels(sum(plane.size[0] * plane.size[1] for plane in planes))
         values += [_compact(plane) for plane in read_frames(file, image, numbers or [1])]
     stack = stack_of(planes)
     return Volume(
@@ -150,8 +150,15 @@ def read_series(files: Iterable[BinaryIO]) -> Volume:
     )
 
 
-def _check_size(planes: list[Plane]) -> None:
-    if sum(plane.size[0] * plane.size[1] for plane in planes) > MAX_VOXELS:
+def check_voxels(count: int) -> None:
+    """Refuse to hold so many.
+
+    Raises
+    ------
+    VolumeTooLargeError
+        They are more than `MAX_VOXELS`.
+    """
+    if count > MAX_VOXELS:
         raise VolumeTooLargeError(f"The series has more than {MAX_VOXELS >> 20} M voxels.")
 
 

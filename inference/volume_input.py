@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from inference.display_values import PERCENTILES
 from inference.manifest import InputSpec
-from inference.volume import Volume, Voxels
+from inference.volume import Volume, Voxels, check_voxels
 
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -23,23 +23,39 @@ Real = TypeVar("Real", np.float16, np.float32)
 
 def network_values(volume: Volume, spec: InputSpec) -> Values:
     """Return a volume in [0, 1] on the network's grid, float32 [slices, rows, columns]."""
+    return scaled(at_network_spacing(volume, spec), *value_range(volume, spec))
+
+
+def at_network_spacing(volume: Volume, spec: InputSpec) -> Voxels:
+    """Return a volume's values on the network's grid; they are its own where the grid is.
+
+    Raises
+    ------
+    VolumeTooLargeError
+        The grid has too many voxels, because the network wants much smaller ones than there are.
+    """
     sides = network_sides(volume, spec)
-    low, high = value_range(volume, spec)
     if sides == volume.array.shape:
-        return _scaled(volume.array, low, high)
-    return _scaled(_zoomed(volume.array, sides, np.float32, order=1), low, high)
+        return volume.array
+    check_voxels(int(np.prod(sides)))
+    return _zoomed(volume.array, sides, np.float32, order=1)
 
 
-def seen_slices(values: NDArray[Real], spec: InputSpec) -> NDArray[Real]:
-    """Return what a network that sees slices is given of a volume in [0, 1], slice by slice.
+def seen_slices(planes: Iterable[NDArray[Real]], spec: InputSpec) -> Iterator[NDArray[Real]]:
+    """Yield what a network that sees slices is given of a volume in [0, 1], slice by slice.
 
-    [slices, rows, columns], or with ``neighbours`` [slices, 3, rows, columns]: the first
-    and the last slice are their own neighbours.
+    [rows, columns], or with ``neighbours`` [3, rows, columns]: the first and the last slice are
+    their own neighbours. No more than three slices are in memory.
     """
     if not spec.neighbours:
-        return values
-    before, after = values[[0, *range(len(values) - 1)]], values[[*range(1, len(values)), -1]]
-    return np.stack([before, values, after], axis=1)
+        yield from planes
+        return
+    above: list[NDArray[Real]] = []
+    for plane in planes:
+        if above:
+            yield np.stack([above[0], above[-1], plane])
+        above = [*above, plane][-2:]
+    yield np.stack([above[0], above[-1], above[-1]])
 
 
 def network_sides(volume: Volume, spec: InputSpec) -> tuple[int, ...]:
@@ -90,11 +106,14 @@ def _zoomed(
     return zoomed
 
 
-def _scaled(array: Voxels, low: float, high: float) -> Values:
+def scaled(array: Voxels, low: float, high: float) -> Values:
+    """Return values so that `low` becomes 0 and `high` 1, cut there."""
     if high <= low:
         return np.zeros(array.shape, np.float32)
-    scaled = (array.astype(np.float32) - np.float32(low)) * np.float32(1.0 / (high - low))
-    return np.clip(scaled, 0.0, 1.0, out=scaled)
+    values = array.astype(np.float32)
+    values -= np.float32(low)
+    values *= np.float32(1.0 / (high - low))
+    return np.clip(values, 0.0, 1.0, out=values)
 
 
 def _window(header: Dataset) -> tuple[float, float] | None:

@@ -224,10 +224,11 @@ def on_canvas(source: SourceImage | Volume, truth: Truth, spec: InputSpec) -> Ma
 
 def slices_of(canvas: MaskedCanvas, spec: InputSpec) -> list[MaskedCanvas]:
     """Return each slice of a volume as a picture; neighbours that it is seen with are colours."""
-    seen = seen_slices(canvas.values, spec)
-    planes = np.moveaxis(seen, 1, -1) if spec.neighbours else seen
-    pairs = zip(planes, canvas.mask, strict=True)
-    return [MaskedCanvas(values, mask, None) for values, mask in pairs]
+    pairs = zip(seen_slices(canvas.values, spec), canvas.mask, strict=True)
+    return [
+        MaskedCanvas(np.moveaxis(seen, 0, -1) if spec.neighbours else seen, mask, None)
+        for seen, mask in pairs
+    ]
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,14 @@ from inference.preprocessing import place, prepare, resize_plane
 from inference.registry import ModelPackage
 from inference.source_image import SourceImage
 from inference.volume import Volume, to_canonical
-from inference.volume_input import network_values, on_source_grid, seen_slices
+from inference.volume_input import (
+    at_network_spacing,
+    network_sides,
+    on_source_grid,
+    scaled,
+    seen_slices,
+    value_range,
+)
 from ledger.domain import Prediction, Segment
 
 OVERLAP = 0.5
@@ -65,9 +74,8 @@ def segment_volume(package: ModelPackage, backend: Backend, volume: Volume) -> P
     manifest = package.manifest
     is_solid = len(manifest.input.shape) == 4
     seen, restore = to_canonical(volume) if is_solid else (volume, _as_it_is)
-    values = network_values(seen, manifest.input)
-    find = _in_windows if is_solid else _slice_by_slice
-    masks = find(values, manifest, backend)
+    logits = _of_bands(seen, manifest, backend) if is_solid else _of_slices(seen, manifest, backend)
+    masks = _masks_of_slices(logits, manifest, network_sides(seen, manifest.input))
     segments = []
     for output in manifest.outputs:
         mask = restore(on_source_grid(masks[output.label], seen.array.shape))
@@ -127,17 +135,17 @@ def _cleaned(found: dict[str, Mask], manifest: Manifest) -> dict[str, Mask]:
 def _kept(mask: Mask, output: Output) -> Mask:
     if output.keep == "all" or not mask.any():
         return mask
-    parts, _ = ndimage.label(mask)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return np.asarray(parts == sizes.argmax())
+    (inner,) = ndimage.find_objects(mask.view(np.uint8))
+    parts, _ = ndimage.label(mask[inner])
+    sizes = np.bincount(parts[mask[inner]])
+    largest = np.zeros_like(mask)
+    largest[inner] = parts == sizes.argmax()
+    return largest
 
 
-def _in_windows(values: Logits, manifest: Manifest, backend: Backend) -> dict[str, Mask]:
-    return masks_of(_slide(values, manifest, backend), manifest)
-
-
-def _slice_by_slice(values: Logits, manifest: Manifest, backend: Backend) -> dict[str, Mask]:
+def _masks_of_slices(
+    logits: Iterable[Logits], manifest: Manifest, sides: Sequence[int]
+) -> dict[str, Mask]:
     """Find the masks of each slice alone; what is kept of them is decided in the whole volume."""
     everything = manifest.model_copy(
         update={
@@ -146,11 +154,46 @@ def _slice_by_slice(values: Logits, manifest: Manifest, backend: Backend) -> dic
             )
         }
     )
-    found = {output.label: np.zeros(values.shape, np.bool_) for output in manifest.outputs}
-    for number, plane in enumerate(seen_slices(values, manifest.input)):
-        for label, mask in masks_of(_slide(plane, manifest, backend), everything).items():
+    found = {output.label: np.zeros(sides, np.bool_) for output in manifest.outputs}
+    for number, plane in enumerate(logits):
+        for label, mask in masks_of(plane, everything).items():
             found[label][number] = mask
     return _cleaned(found, manifest)
+
+
+def _of_slices(volume: Volume, manifest: Manifest, backend: Backend) -> Iterator[Logits]:
+    """Yield logits [K, rows, columns] of each slice, by a network for pictures."""
+    spec, ends = manifest.input, value_range(volume, manifest.input)
+    planes = (scaled(plane, *ends) for plane in at_network_spacing(volume, spec))
+    for plane in seen_slices(planes, spec):
+        yield _slide(plane, manifest, backend)
+
+
+def _of_bands(volume: Volume, manifest: Manifest, backend: Backend) -> Iterator[Logits]:
+    """Yield logits [K, rows, columns] of each slice, by a network for volumes.
+
+    It sees bands as thick as its window, one after the other, which overlap as windows do; where
+    they do, their logits are averaged with the weights of windows. So the logits of one band and
+    not of the whole volume are in memory.
+    """
+    from monai.data.utils import compute_importance_map
+
+    spec, ends = manifest.input, value_range(volume, manifest.input)
+    values = at_network_spacing(volume, spec)
+    depth, count = min(spec.shape[1], len(values)), len(values)
+    starts = [*range(0, count - depth, int(spec.shape[1] * (1 - OVERLAP))), count - depth]
+    weights = compute_importance_map((spec.shape[1],), mode="gaussian", sigma_scale=0.125).numpy()
+    weights = weights[:depth, np.newaxis, np.newaxis]
+    sums, total = np.zeros(1, np.float32), np.zeros((depth, 1, 1), np.float32)
+    for start, following in pairwise([*starts, count]):
+        band = _slide(scaled(values[start : start + depth], *ends), manifest, backend)
+        band *= weights
+        sums, total = sums + band, total + weights
+        done = following - start
+        for index in range(done):
+            yield sums[:, index] / total[index]
+        sums[:, : depth - done], sums[:, depth - done :] = sums[:, done:], 0.0
+        total[: depth - done], total[depth - done :] = total[done:], 0.0
 
 
 def _slide(values: Logits, manifest: Manifest, backend: Backend) -> Logits:

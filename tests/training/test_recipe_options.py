@@ -55,7 +55,9 @@ def test_slices_are_seen_between_their_neighbours() -> None:
         std=(0.5,),
     )
     volume = np.arange(3, dtype=np.float32)[:, None, None] * np.ones((3, 8, 8), np.float32)
-    found = seen_slices(volume, spec)
+    found = np.stack(list(seen_slices(volume, spec)))
     assert found[:, :, 0, 0].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
     alone = spec.model_copy(update={"neighbours": False})
-    assert seen_slices(volume, alone) is volume
+    np.testing.assert_array_equal(np.stack(list(seen_slices(volume, alone))), volume)
+    single = np.stack(list(seen_slices(volume[2:], spec)))
+    assert single[:, :, 0, 0].tolist() == [[2, 2, 2]]
