@@ -24,11 +24,14 @@ from pacsight.settings import load_settings, open_ledger
 from pacsight.stand_in_pacs import start_pacs
 from pacsight.waiting import wait_until
 
-ROLES = ("receiver", "worker", "web", "serve", "Orthanc")
+ROLES = ("receiver_process", "worker", "web", "serve", "Orthanc")
 PATIENCE_S = 560.0
 
 
-def serve(series: Path, folder: Path, model: Path) -> tuple[list[tuple[str, float]], dict[str, float]]:
+Steps = list[tuple[str, float]]
+
+
+def serve(series: Path, folder: Path, model: Path) -> tuple[Steps, dict[str, float]]:
     """Return the seconds of each step, and the peak memory of each process in GiB."""
     with start_pacs(folder / "pacs") as pacs:
         config = write_settings(folder, _for_ct(model, folder / "models"), pacs.port)
@@ -72,7 +75,7 @@ def _state(database: Engine) -> str:
         return str(studies[0]["state"]) if studies else ""
 
 
-def _steps(database: Engine, began: float, sent: float) -> list[tuple[str, float]]:
+def _steps(database: Engine, began: float, sent: float) -> Steps:
     with reading(database) as session:
         (revision,) = session.scalars(select(Revision)).all()
         jobs = session.scalars(select(Job).order_by(Job.started_at)).all()

@@ -6,6 +6,7 @@ every value that a pixel can have; the image is then one table look-up, exact an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +26,23 @@ SAMPLE_PIXELS = 1_000_000
 
 Values = NDArray[Any]
 Display = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which values are shown from black to white, after Modality LUT."""
+
+    center: float
+    width: float
+    function: str = "LINEAR"
+    """VOI LUT Function: LINEAR, LINEAR_EXACT or SIGMOID"""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """What becomes black and what white (PS3.3 C.11.2.1.2.1); of SIGMOID nearly."""
+        one = 1.0 if self.function == "LINEAR" else 0.0  # its window is counted in whole values
+        middle, half = self.center - one / 2.0, (self.width - one) / 2.0
+        return middle - half, middle + half
 
 
 def color_values(pixels: Values, header: Dataset) -> Display:
@@ -154,17 +172,25 @@ def _by_voi(values: Values, header: Dataset) -> Display | None:
     if sequence and sequence[0].get("LUTData"):
         integers = np.rint(values).astype(np.int64)
         return _stretch(apply_voi(integers, header).astype(np.float64))
-    window = _window(header)
+    window = window_of(header)
     if window is None:
         return None
     steps = Dataset()  # a fixed output range of [0, 65535], whatever the rescale
     steps.PhotometricInterpretation = "MONOCHROME2"
     steps.BitsStored, steps.PixelRepresentation = 16, 0
-    steps.WindowCenter, steps.WindowWidth, steps.VOILUTFunction = window
+    steps.WindowCenter, steps.WindowWidth = window.center, window.width
+    steps.VOILUTFunction = window.function
     return (apply_windowing(values, steps) / 65535.0).astype(np.float32)
 
 
-def _window(header: Dataset) -> tuple[float, float, str] | None:
+def window_of(header: Dataset) -> Window | None:
+    """Return an image's first window (PS3.3 C.11.2.1.2), or None without a usable one.
+
+    Parameters
+    ----------
+    header
+        Of a classic image, or of one frame as :func:`frame_header` gives it.
+    """
     center, width = _first(header.get("WindowCenter")), _first(header.get("WindowWidth"))
     if center is None or width is None or not np.isfinite([center, width]).all():
         return None
@@ -175,7 +201,7 @@ def _window(header: Dataset) -> tuple[float, float, str] | None:
     # of exactly 1 LINEAR is a threshold, which no one wants to look at
     if width <= (1.0 if function == "LINEAR" else 0.0):
         return None
-    return center, width, function
+    return Window(center, width, function)
 
 
 def _first(value: Any) -> float | None:

@@ -24,6 +24,7 @@ from inference.errors import (
     UnevenSlicesError,
 )
 from ledger.domain import InstanceFacts
+from ledger.slices import slice_normal
 
 LARGEST_DEVIATION = 0.05
 """How far a slice may be from its place, as a share of the distance of slices."""
@@ -92,7 +93,7 @@ def stack_of(planes: Sequence[Plane]) -> Stack:
     _check_alike(planes)
     first = planes[0]
     across, down = _directions(first)
-    normal = np.cross(across, down)
+    normal = np.array(slice_normal((*across, *down)))
     places = np.array([plane.position for plane in planes], np.float64)
     order = np.argsort(places @ normal, kind="stable")
     affine = np.eye(4)
@@ -109,7 +110,7 @@ def plane_name(orientation: Sequence[float]) -> str:
     """
     if len(orientation) != 6:
         return ""
-    normal = np.abs(np.cross(orientation[:3], orientation[3:]))
+    normal = np.abs(slice_normal(orientation))
     nearest = int(normal.argmax())
     if normal[nearest] <= np.sqrt(0.5) * np.linalg.norm(normal):
         return "OBLIQUE"

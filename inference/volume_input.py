@@ -7,10 +7,9 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 from scipy import ndimage
 
-from inference.display_values import PERCENTILES
+from inference.display_values import PERCENTILES, window_of
 from inference.manifest import InputSpec
 from inference.volume import Volume, Voxels, check_voxels
 
@@ -50,12 +49,14 @@ def seen_slices(planes: Iterable[NDArray[Real]], spec: InputSpec) -> Iterator[ND
     if not spec.neighbours:
         yield from planes
         return
-    above: list[NDArray[Real]] = []
-    for plane in planes:
-        if above:
-            yield np.stack([above[0], above[-1], plane])
-        above = [*above, plane][-2:]
-    yield np.stack([above[0], above[-1], above[-1]])
+    above: NDArray[Real] | None = None
+    here: NDArray[Real] | None = None
+    for below in planes:
+        if above is not None and here is not None:
+            yield np.stack([above, here, below])
+        above, here = below if here is None else here, below
+    if above is not None and here is not None:
+        yield np.stack([above, here, here])
 
 
 def network_sides(volume: Volume, spec: InputSpec) -> tuple[int, ...]:
@@ -73,10 +74,9 @@ def value_range(volume: Volume, spec: InputSpec) -> tuple[float, float]:
     the percentiles if it has none.
     """
     header = volume.slice_header(len(volume.array) // 2)
-    if spec.intensity == "display" and header is not None:
-        window = _window(header)
-        if window is not None:
-            return window
+    window = None if header is None else window_of(header)
+    if spec.intensity == "display" and window is not None:
+        return window.ends
     return volume.percentiles(*PERCENTILES)
 
 
@@ -114,16 +114,3 @@ def scaled(array: Voxels, low: float, high: float) -> Values:
     values -= np.float32(low)
     values *= np.float32(1.0 / (high - low))
     return np.clip(values, 0.0, 1.0, out=values)
-
-
-def _window(header: Dataset) -> tuple[float, float] | None:
-    """Return the ends of a slice's first window, PS3.3 C.11.2.1.2; None without a usable one."""
-    try:
-        center, width = (
-            float(np.ravel(header[keyword].value)[0]) for keyword in ("WindowCenter", "WindowWidth")
-        )
-    except (KeyError, TypeError, ValueError, IndexError):
-        return None
-    if not np.isfinite([center, width]).all() or width <= 1.0:
-        return None
-    return center - 0.5 - (width - 1.0) / 2.0, center - 0.5 + (width - 1.0) / 2.0

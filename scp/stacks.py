@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ledger.domain import InstanceFacts
+from ledger.slices import along_normal
 
 SAME_MM = 0.01
 """Positions closer than this are one"""
@@ -74,17 +75,10 @@ def _gaps(slices: Sequence[InstanceFacts]) -> Iterable[str]:
     for one in slices:
         cosines = one.image_orientation
         direction = tuple(round(value, 3) for value in cosines)
-        directions[direction].append(_along_normal(one.image_position, cosines))
+        directions[direction].append(along_normal(one.image_position, cosines))
     lacking = sum(_lacking(places) for places in directions.values())
     if lacking:
         yield f"{lacking} slices in gaps of a stack"
-
-
-def _along_normal(position: Sequence[float], cosines: Sequence[float]) -> float:
-    """Return the distance along the normal of the slice, in mm (PS3.3 C.7.6.2.1.1)."""
-    (a, b, c), (d, e, f) = cosines[:3], cosines[3:]
-    normal = (b * f - c * e, c * d - a * f, a * e - b * d)
-    return sum(x * y for x, y in zip(position, normal, strict=True))
 
 
 def _lacking(places: Iterable[float]) -> int:

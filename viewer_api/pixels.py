@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from PIL import Image
 from pydicom import Dataset
 
 from dicom_out.overlays import colour_of
+from inference.display_values import PERCENTILES, Window, frame_header, window_of
 from inference.reading import open_image, read_frames, read_image
 from ledger.domain import InstanceFacts
 from ledger.errors import StoreMissingError
@@ -24,7 +26,7 @@ from ledger.tables import PredictionRow
 from viewer_api.errors import PageNotFoundError
 
 LEVELS = 65535
-MASKS_KEPT = 4
+ANSWERS_KEPT = 4
 """Predictions whose arrays stay in memory, so that scrolling doesn't unpack a volume each time."""
 HEAT_FROM = 0.15
 """Below this share of the hottest place the heatmap is clear."""
@@ -60,7 +62,7 @@ def read_pixels(file: BinaryIO, facts: InstanceFacts, frame: int = 1) -> Pixels:
             raise PageNotFoundError("The image has no such frame.")
         opened = open_image(file)
         (values,) = read_frames(file, opened, [frame])
-        return _grey(values, opened.dataset)
+        return _grey(values, frame_header(opened.dataset, frame - 1))
     image = read_image(file)
     return Pixels(
         zlib.compress(np.ascontiguousarray(image.display).tobytes(), 1),
@@ -77,7 +79,7 @@ def _grey(values: NDArray[np.float32], header: Dataset) -> Pixels:
     is_whole = high - low <= LEVELS and np.array_equal(values, np.rint(values))
     slope = 1.0 if is_whole else (high - low) / LEVELS
     stored = np.rint((values - low) / (slope or 1.0)).astype("<u2")
-    center, width = _window(values, header)
+    window = _shown(values, header)
     spacing = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
     about = {
         "kind": "grey",
@@ -85,8 +87,8 @@ def _grey(values: NDArray[np.float32], header: Dataset) -> Pixels:
         "columns": values.shape[1],
         "slope": slope or 1.0,
         "intercept": low,
-        "center": center,
-        "width": width,
+        "center": window.center,
+        "width": window.width,
         "invert": header.get("PhotometricInterpretation") == "MONOCHROME1",
         "spacing": [float(one) for one in spacing] if spacing and len(spacing) == 2 else None,
         "unit": "HU" if header.get("Modality") == "CT" else "",
@@ -94,25 +96,20 @@ def _grey(values: NDArray[np.float32], header: Dataset) -> Pixels:
     return Pixels(zlib.compress(stored.tobytes(), 1), about)
 
 
-def _window(values: NDArray[np.float32], header: Dataset) -> tuple[float, float]:
-    """Return the image's own window (PS3.3 C.11.2.1.2), or one from its values."""
-    try:
-        center, width = (
-            float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)
-            for value in (header["WindowCenter"].value, header["WindowWidth"].value)
-        )
-        is_usable = width >= 1 and center - width < values.max() and center + width > values.min()
-    except (KeyError, TypeError, ValueError, IndexError):
-        is_usable = False
-    if is_usable:
-        return center, width
-    low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
-    return (low + high) / 2, max(high - low, 1.0)
+def _shown(values: NDArray[np.float32], header: Dataset) -> Window:
+    """Return the image's own window if it shows any of it, or else one from its values."""
+    window = window_of(header)
+    if window is not None:
+        low, high = window.ends
+        if low < values.max() and high > values.min():
+            return window
+    low, high = (float(value) for value in np.percentile(values, PERCENTILES))
+    return Window((low + high) / 2, max(high - low, 1.0))
 
 
 def heatmap_png(row: PredictionRow, store: Store) -> bytes:
     """Return a prediction's heatmap in colour, clear where it is cold."""
-    heat = _arrays(store, row.artifact).get("heatmap")
+    heat = _answer(store, row.artifact).heatmap
     if heat is None:
         raise PageNotFoundError("This answer has no heatmap.")
     colours = np.asarray(matplotlib.colormaps["inferno"](heat)[..., :3] * 255, np.uint8)
@@ -122,21 +119,41 @@ def heatmap_png(row: PredictionRow, store: Store) -> bytes:
 
 def mask_png(row: PredictionRow, store: Store, number: int, index: int) -> bytes:
     """Return one outlined region of one image or slice, in the colour that results give it."""
-    mask = _arrays(store, row.artifact).get(f"mask{number}")
-    if mask is None or (mask.ndim == 3 and not 0 <= index < len(mask)):
+    plane = _answer(store, row.artifact).plane(number, index)
+    if plane is None:
         raise PageNotFoundError("This answer has no such region.")
-    plane = mask[index] if mask.ndim == 3 else mask
     picture = np.zeros((*plane.shape, 4), np.uint8)
     own = row.summary["segments"][number]["kind"]["color"]
     picture[plane] = (*(own or colour_of(number)), 255)
     return _png(picture)
 
 
-@lru_cache(maxsize=MASKS_KEPT)
-def _arrays(store: Store, key: str) -> dict[str, NDArray[Any]]:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The arrays of a prediction; masks take a bit a voxel, 33 MB for 1,000 slices."""
+
+    heatmap: NDArray[np.float32] | None
+    masks: Mapping[int, tuple[NDArray[np.uint8], int]]
+    """By number: bits [..., rows, columns / 8], and the columns"""
+
+    def plane(self, number: int, index: int) -> NDArray[np.bool_] | None:
+        """Return a region on an image or slice; None if there is none of these numbers."""
+        bits, columns = self.masks.get(number, (np.zeros(0, np.uint8), 0))
+        if bits.ndim == 3:
+            bits = bits[index] if 0 <= index < len(bits) else bits[:0]
+        return np.unpackbits(bits, -1, columns).view(np.bool_) if bits.size else None
+
+
+@lru_cache(maxsize=ANSWERS_KEPT)
+def _answer(store: Store, key: str) -> _Answer:
     try:
         with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as packed:
-            return {name: packed[name] for name in packed.files}
+            masks = {}
+            for name in packed.files:
+                if name.startswith("mask"):
+                    mask = packed[name]
+                    masks[int(name.removeprefix("mask"))] = (np.packbits(mask, -1), mask.shape[-1])
+            return _Answer(packed["heatmap"] if "heatmap" in packed.files else None, masks)
     except (StoreMissingError, OSError, ValueError) as error:
         raise PageNotFoundError("The stored answer can't be read; replay the study.") from error
 

@@ -14,6 +14,7 @@ from inference.quality import check_source
 from inference.registry import ModelPackage
 from inference.source_image import SourceImage
 from ledger.domain import Finding, InstanceFacts, KeySlice, Prediction
+from ledger.slices import along_normal
 
 NORMAL = "17621005"
 """SNOMED CT code of "Normal": nothing that a slice could be shown for."""
@@ -102,6 +103,5 @@ def _along_the_normal(seen: Sequence[_Seen]) -> list[_Seen]:
     """Put slices in order by their position, if all have one; else leave them as they are."""
     if not all(one.facts.image_position and one.facts.image_orientation for one in seen):
         return list(seen)
-    cosines = seen[0].facts.image_orientation
-    normal = np.cross(cosines[:3], cosines[3:])
-    return sorted(seen, key=lambda one: float(np.dot(one.facts.image_position, normal)))
+    shared = seen[0].facts.image_orientation
+    return sorted(seen, key=lambda one: along_normal(one.facts.image_position, shared))
