@@ -22,7 +22,7 @@ BUSY_TIMEOUT_S = 30.0
 WAL_RETRY_S = 0.02
 # A server behind a dead network must not hold up senders: libpq's own limits, in s and ms.
 POSTGRES_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 10}
-SCHEMA = "0008"  # the newest of ledger/migrations/versions
+SCHEMA = "0009"  # the newest of ledger/migrations/versions
 MIGRATION_LOCK = 0x50414353  # one advisory lock number for this schema; "PACS"
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # the receiving process has no use for 14 MB of it
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 
 class ObjectState(StrEnum):
-    """What became of a received object; exactly one of these, for ever."""
+    """What became of a received object; only what is indexed may expire later."""
 
     RECEIVED = "received"
     """Acknowledged; its header has not been read yet."""
@@ -28,6 +27,8 @@ class ObjectState(StrEnum):
     """One of Pacsight's results came back; it never starts an analysis."""
     QUARANTINED = "quarantined"
     """Kept, with a reason, because it can't be read."""
+    EXPIRED = "expired"
+    """Was part of a study; its bytes are removed by the rules of retention."""
 
 
 class JobState(StrEnum):

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ledger.domain import DeliveryState, JobState, ObjectState
-from ledger.tables import Delivery, Event, Job, ReceivedObject
+from ledger.tables import CommitmentRequest, Delivery, Event, Job, ReceivedObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,34 @@ def queue_figures(session: Session) -> dict[str, int]:
         .where(ReceivedObject.state == ObjectState.RECEIVED)
     )
     return {**jobs, **deliveries, "unread": int(unread or 0)}
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxFigures:
+    """How deliveries stand."""
+
+    oldest_undelivered_at: float | None
+    """when the result was queued that has waited longest, or is dead longest"""
+    dead: int
+    unproven: int
+    unanswered: int
+    """requests of others for storage commitment"""
+
+
+def outbox_figures(session: Session) -> OutboxFigures:
+    """Return how deliveries and storage commitment stand."""
+    undelivered = Delivery.state.in_([DeliveryState.PENDING, DeliveryState.DEAD])
+    dead = Delivery.state == DeliveryState.DEAD
+
+    def count(of: Any, condition: Any) -> int:
+        return int(session.scalar(select(func.count()).select_from(of).where(condition)) or 0)
+
+    return OutboxFigures(
+        session.scalar(select(func.min(Delivery.queued_at)).where(undelivered)),
+        count(Delivery, dead),
+        count(Delivery, Delivery.proof_due_at.is_not(None)),
+        count(CommitmentRequest, CommitmentRequest.next_attempt_at.is_not(None)),
+    )
 
 
 def _counts(session: Session, column: Any, *states: str) -> dict[str, int]:

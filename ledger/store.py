@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +28,15 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(seconds=20)
 KEY = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)*")
 """Names without ``..``, an empty part or a leading dot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What lies under a key; size in bytes, time of the last change in seconds since 1970 UTC."""
+
+    key: str
+    size: int
+    changed_at: float
 
 
 class Store(Protocol):
@@ -55,6 +66,24 @@ class Store(Protocol):
 
     def files(self, keys: Sequence[str]) -> contextlib.AbstractContextManager[list[Path]]:
         """Give the contents as files that last as long as the context."""
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        """Yield what lies under keys that begin with `prefix`, which ends with a slash.
+
+        Raises
+        ------
+        StoreError
+            The store can't be reached.
+        """
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove what is under keys; what is not there is no error.
+
+        Raises
+        ------
+        StoreError
+            Not all are removed, or nobody knows; delete them again.
+        """
 
 
 class FolderStore:
@@ -103,6 +132,30 @@ class FolderStore:
     def files(self, keys: Sequence[str]) -> Iterator[list[Path]]:
         """Yield the files themselves."""
         yield [self._path(key) for key in keys]
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        """Yield the files below a folder, but for those that are being written."""
+        try:
+            for path in sorted((self.folder / prefix).rglob("*")):
+                key = path.relative_to(self.folder).as_posix()
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    status = path.stat()
+                    if KEY.fullmatch(key) and stat.S_ISREG(status.st_mode):
+                        yield Stored(key, status.st_size, status.st_mtime)
+        except OSError as error:
+            raise StoreError(f"Stored files can't be listed: {error.strerror}.") from error
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove files; folders that get empty go as well."""
+        try:
+            for key in keys:
+                path = self._path(key)
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # not empty, or gone
+                    if path.parent != self.folder:
+                        path.parent.rmdir()
+        except OSError as error:
+            raise StoreError(f"A stored file can't be removed: {error.strerror}.") from error
 
     def _path(self, key: str) -> Path:
         _check(key)
@@ -159,6 +212,24 @@ class S3CompatibleStore:
             for path, key in zip(paths, keys, strict=True):
                 path.write_bytes(self.get(key))
             yield paths
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        """Yield the objects below a prefix."""
+        import obstore
+
+        with _translated(prefix):
+            for batch in obstore.list(self._store(), prefix):
+                for one in batch:
+                    yield Stored(one["path"], one["size"], one["last_modified"].timestamp())
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects, many in one request."""
+        import obstore
+
+        for key in keys:
+            _check(key)
+        with contextlib.suppress(StoreMissingError), _translated("what is to be removed"):
+            obstore.delete(self._store(), list(keys))
 
 
 def open_store(url: str | None, data_dir: Path) -> Store:

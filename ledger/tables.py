@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -85,6 +86,15 @@ Index(
     sqlite_where=ReceivedObject.state == "received",
     postgresql_where=ReceivedObject.state == "received",
 )
+KEPT = text("state IN ('indexed', 'quarantined')")
+"""Literal, because SQLite uses a partial index only where its condition is in the query."""
+Index(
+    "ix_received_object_kept",
+    ReceivedObject.segment,
+    ReceivedObject.size,
+    sqlite_where=KEPT,
+    postgresql_where=KEPT,
+)
 
 
 class Study(Base):
@@ -114,6 +124,24 @@ class Study(Base):
     """whose study it is whatever its headers say: attributes of :class:`PatientClaim`"""
     decided_by: Mapped[str | None] = mapped_column(String(64))
     """the destination that was followed, or ``operator``"""
+    expired_at: Mapped[float | None]
+    """when its images and files of results were given up to retention; null: they are here"""
+    remove_results_until: Mapped[float | None]
+    """files of the results of revisions made until then are to be removed; null: none"""
+
+
+Index(
+    "ix_study_present",
+    Study.last_received_at,
+    sqlite_where=Study.expired_at.is_(None),
+    postgresql_where=Study.expired_at.is_(None),
+)
+Index(
+    "ix_study_to_remove",
+    Study.remove_results_until,
+    sqlite_where=Study.remove_results_until.is_not(None),
+    postgresql_where=Study.remove_results_until.is_not(None),
+)
 
 
 class PatientClaim(Base):

@@ -15,6 +15,7 @@ from pacsight.commands import (
     demo,
     doctor,
     models,
+    retention,
     route,
     selftest,
     send,
@@ -68,6 +69,7 @@ app.command()(route.route)
 app.command()(send.send)
 app.command()(doctor.doctor)
 app.command()(selftest.selftest)
+app.command()(retention.retention)
 app.command()(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(studies.app, name="studies")

@@ -6,14 +6,19 @@ import importlib.util
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dicom_out.delivery import echo
 from dicom_out.destination import Destination
 from inference.registry import scan_models
+from ledger.database import reading
 from ledger.errors import PacsightError
+from ledger.operations import outbox_figures
+from pacsight.commands.output import in_words
 from pacsight.settings import Settings, open_ledger
+from scp.sweeping import sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     """Yield one check after another; none changes anything but an outdated ledger schema."""
     yield _data_folder(settings)
     yield _ledger(settings)
+    yield from _outbox(settings)
     yield from _models(settings)
     yield _inference()
     yield _receiver(settings)
@@ -61,6 +67,39 @@ def _ledger(settings: Settings) -> Check:
     except PacsightError as error:
         return Check("ledger", False, f"{error.code}: {error}")
     return Check("ledger", True, "PostgreSQL." if settings.database_url else "SQLite.")
+
+
+def _outbox(settings: Settings) -> Iterator[Check]:
+    """Yield how old the oldest undelivered result is, what is dead, and which bytes are stray."""
+    try:
+        database = open_ledger(settings)
+        with reading(database) as session:
+            outbox = outbox_figures(session)
+        swept = sweep(
+            database,
+            settings.spool_dir,
+            settings.open_shared_store(),
+            now=time.time(),
+            is_dry=True,
+        )
+        database.dispose()
+    except PacsightError as error:
+        yield Check("outbox", False, f"{error.code}: {error}")
+        return
+    oldest = outbox.oldest_undelivered_at
+    age = (
+        "Nothing waits"
+        if oldest is None
+        else f"Oldest undelivered: {in_words(time.time() - oldest)}"
+    )
+    sentence = f"{age}; {outbox.dead} dead letters, {outbox.unproven} without proof yet"
+    advice = " See 'pacsight deliveries list --state dead'." if outbox.dead else ""
+    yield Check("outbox", not outbox.dead, f"{sentence}.{advice}")
+    if outbox.unanswered:
+        sentence = f"{outbox.unanswered} requests for storage commitment wait for an answer."
+        yield Check("storage commitment", True, sentence)
+    sentence = f"{swept.stray_files} stray segments, {swept.stray_bytes / 1e6:.1f} MB"
+    yield Check("spool", True, f"{sentence}; a worker removes them.")
 
 
 def _models(settings: Settings) -> Iterator[Check]:

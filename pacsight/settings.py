@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -33,6 +33,17 @@ from viewer_api.config import WebConfig
 PREFIX = "PACSIGHT_"
 CONFIG_VARIABLE = "PACSIGHT_CONFIG"
 DEFAULT_FILE = Path("pacsight.yaml")
+
+
+class RetentionConfig(BaseModel):
+    """How long images and files of results stay here. What is not delivered stays in any case."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keep_days: float | None = Field(default=None, ge=0)
+    """after the last object of a study came; None: for ever"""
+    keep_bytes: int | None = Field(default=None, ge=0)
+    """of images and results together: beyond it the oldest studies go; None: no limit"""
 
 
 class Settings(BaseSettings):
@@ -60,6 +71,7 @@ class Settings(BaseSettings):
     profiles: tuple[Profile, ...] = Field(default=())
     """profiles of one's own, beside `dicom_out.profile.PROFILES`"""
     delivery: DeliveryConfig = DeliveryConfig()
+    retention: RetentionConfig = RetentionConfig()
     web: WebConfig = WebConfig()
 
     @field_validator("destinations")

@@ -20,6 +20,7 @@ from pacsight.engine import DurableEngine
 from pacsight.exclusive import exclusive
 from pacsight.heartbeat import INTAKE, Heartbeat, Identity
 from pacsight.proofs import Prover
+from pacsight.retention import Retention
 from pacsight.settings import Settings, open_ledger
 from pacsight.stages import perform
 from pacsight.stages.context import StageContext
@@ -91,6 +92,11 @@ def run_worker(
         )
         if "deliver" in queues:
             proving.start()
+        if INTAKE in queues:
+            keeping = Retention(settings, database, time.time)
+            threading.Thread(
+                target=keeping.run, args=(stop,), name="retention", daemon=True
+            ).start()
         try:
             if INTAKE in queues:
                 Dispatcher(settings, database, engine, time.time).run(stop)

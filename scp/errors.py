@@ -13,6 +13,7 @@
     └── ListenerError         the listener can't start
     NotReleasedError          a held study is not released
     StudyHeldError            nobody has decided yet whose study it is
+    StudyExpiredError         its images were removed by the rules of retention
 
 The sentence also goes to the sender as Error Comment (0000,0902), an LO of at most 64 characters.
 """
@@ -99,3 +100,12 @@ class StudyHeldError(PacsightError):
 
     def __init__(self) -> None:
         super().__init__("The study is held; see 'pacsight studies show', then release it.")
+
+
+class StudyExpiredError(PacsightError):
+    """The images are gone, by the rules of retention."""
+
+    code = "STUDY_EXPIRED"
+
+    def __init__(self) -> None:
+        super().__init__("Its images were removed by retention; send the study again, then replay.")

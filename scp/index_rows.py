@@ -145,12 +145,26 @@ class _Index:
         versions = self._versions[uid]
         if uid in self._results or outcome.is_result:
             state = _state(ObjectState.OWN_RESULT)
-        elif any(version.sha256 == outcome.sha256 for version in versions):
-            state = _state(ObjectState.DUPLICATE)
+        elif known := [one for one in versions if one.sha256 == outcome.sha256]:
+            is_restored = self._restore(known[0], object_id, outcome.facts.study_instance_uid)
+            state = _state(ObjectState.INDEXED if is_restored else ObjectState.DUPLICATE)
         else:
             state = _state(ObjectState.INDEXED)
             versions.append(self._add(object_id, received_at, outcome, versions))
         return {**state, "sha256": outcome.sha256}
+
+    def _restore(self, instance: Instance, object_id: int, study_uid: str) -> bool:
+        """Give an instance that retention has removed its bytes back; tell whether it was."""
+        stored = self._session.get_one(ReceivedObject, instance.received_object_id)
+        if stored.state != ObjectState.EXPIRED:
+            return False
+        instance.received_object_id = object_id
+        study = self._studies.get(study_uid)
+        if study is not None:
+            study.expired_at, study.changed_at = None, self._now
+            study.last_received_at = max(study.last_received_at, self._now)
+        self.record("instance.restored", instance.sop_instance_uid, object=object_id)
+        return True
 
     def _add(
         self, object_id: int, received_at: float, header: ObjectHeader, older: list[Instance]
@@ -194,6 +208,7 @@ class _Index:
             self._studies[facts.study_instance_uid] = study
         study.last_received_at = max(study.last_received_at, received_at)
         study.open_since = min(received_at, study.open_since or received_at)
+        study.expired_at = None
         study.changed_at = self._now
         return study
 

@@ -13,7 +13,7 @@ from ledger.events import record
 from ledger.tables import Instance, Revision, Series, Study
 from scp.completeness import Confidence, Verdict, judge
 from scp.config import CompletenessConfig, StatRule
-from scp.errors import StudyHeldError
+from scp.errors import StudyExpiredError, StudyHeldError
 from scp.evidence import EvidenceReader, is_new
 from scp.urgency import is_stat
 
@@ -90,10 +90,14 @@ def replay_study(
     ------
     StudyHeldError
         Somebody has to decide first.
+    StudyExpiredError
+        Its images are gone.
     """
     session.get(Study, study.id, with_for_update=True)  # one revision number at a time
     if study.held_code is not None:
         raise StudyHeldError
+    if study.expired_at is not None:
+        raise StudyExpiredError
     query = select(Instance.id).join(Series).where(Series.study_id == study.id).limit(1)
     if session.scalar(query) is None:
         return None

@@ -11,12 +11,14 @@ name begins with the identity of its spool, so that each machine knows which obj
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import itertools
 import logging
 import os
 import re
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -32,6 +34,10 @@ LOGGER = logging.getLogger(__name__)
 BUFFER_BYTES = (1 << 18) + 1024  # two of the longest PDUs of dcmtk and a header
 RESERVE_CHECK_BYTES = 1 << 23  # written of one object between two looks at the free space
 SEGMENT_NAME = re.compile(r"[0-9a-f-]{1,120}\.seg")
+LOCKED = "-1.seg"
+"""Names of segments that are locked as long as they may grow, or a commit may name them, end so."""
+RETIRED = 64
+"""Full segments that stay open: their last objects may not be committed yet."""
 PACKS = "packs/"
 """Keys of packs in the object store begin so; all other segments are files of a spool."""
 WRITE_FAILED = "The object can't be written to disk; send it again later."
@@ -56,6 +62,7 @@ class _Segment:
         self.end = 0
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self.descriptor = os.open(name, flags, 0o640, dir_fd=folder_descriptor)
+        fcntl.flock(self.descriptor, fcntl.LOCK_SH)  # nobody takes it for a leftover
         os.fsync(folder_descriptor)  # else a power cut may lose the file with its synced bytes
 
     def close(self) -> None:
@@ -84,6 +91,7 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._reserve_bytes = reserve_bytes
         self._free: list[_Segment] = []  # append and pop are atomic
+        self._retired: deque[_Segment] = deque()
         self._numbers = itertools.count()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +133,13 @@ class Spool:
         if segment.end < self._segment_bytes:
             self._free.append(segment)
         else:
-            segment.close()
+            self.retire(segment)
+
+    def retire(self, segment: _Segment) -> None:
+        """Write no more to `segment`, but keep it open and locked for a while."""
+        self._retired.append(segment)
+        if len(self._retired) > RETIRED:
+            self._retired.popleft().close()
 
     def close(self) -> None:
         """Close the segments that no writer holds; delete those that hold nothing."""
@@ -135,11 +149,13 @@ class Spool:
             if segment.end == 0:
                 with contextlib.suppress(OSError):
                     os.unlink(segment.name, dir_fd=self._folder)
+        while self._retired:
+            self._retired.popleft().close()
         os.close(self._folder)
 
     def _create_segment(self) -> _Segment:
         try:
-            return _Segment(self._folder, f"{self._prefix}-{next(self._numbers):x}.seg")
+            return _Segment(self._folder, f"{self._prefix}-{next(self._numbers):x}{LOCKED}")
         except OSError as error:
             LOGGER.error("no spool segment can be created: %s", error.strerror)
             raise SpoolError(WRITE_FAILED) from error
@@ -240,7 +256,7 @@ class ObjectWriter:
         LOGGER.error("segment %s takes no more objects: %s", segment.name, error.strerror)
         with contextlib.suppress(OSError):  # on a full disk the space is wanted back
             os.ftruncate(segment.descriptor, segment.end)
-        segment.close()
+        self._spool.retire(segment)
         return SpoolError(WRITE_FAILED)
 
     def _open_segment(self) -> _Segment:

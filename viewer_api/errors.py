@@ -10,6 +10,7 @@
         ├── NotAllowedError          the role or the token's scope doesn't allow it
         ├── FormExpiredError         the CSRF token is missing or of another session
         ├── PageNotFoundError        no such page, study, upload or user
+        ├── ImagesRemovedError       retention has removed images and files of results
         ├── InputError               a field has no usable value
         │   ├── WeakPasswordError    too short, or the login itself
         │   └── LoginTakenError      another user has this login
@@ -78,6 +79,19 @@ class PageNotFoundError(WebError):
 
     code = "NOT_FOUND"
     status = 404
+
+
+class ImagesRemovedError(WebError):
+    """They were here, and the rules of retention have removed them."""
+
+    code = "IMAGES_REMOVED"
+    status = 410
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Images and files of results were removed here by the rules of retention; "
+            "look for them in the PACS."
+        )
 
 
 class InputError(WebError):

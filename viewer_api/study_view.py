@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inference.registry import ModelPackage, Registry
-from ledger.domain import InstanceFacts
+from ledger.domain import InstanceFacts, ObjectState
 from ledger.queries import find_study, study_report
 from ledger.tables import (
     Decision,
@@ -167,6 +167,7 @@ def viewer_data(session: Session, study: Study) -> dict[str, Any]:
         .join(Instance, Instance.series_id == Series.id)
         .join(ReceivedObject, ReceivedObject.id == Instance.received_object_id)
         .where(Series.study_id == study.id, Instance.is_current)
+        .where(ReceivedObject.state != ObjectState.EXPIRED)
         .order_by(Series.series_number, Series.id, Instance.id)
     )
     series: dict[int, dict[str, Any]] = {}

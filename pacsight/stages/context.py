@@ -16,6 +16,7 @@ from inference.registry import ModelPackage, Registry
 from inference.source_image import SourceImage
 from inference.volume import Volume, read_series
 from ledger.database import reading
+from ledger.domain import ObjectState
 from ledger.store import Store
 from ledger.tables import (
     Decision,
@@ -45,7 +46,10 @@ class StageContext:
 
 
 def instances_of(session: Session, revision_id: int) -> list[Instance]:
-    """Return what a revision analyses: each SOP Instance's newest version up to that revision."""
+    """Return what a revision analyses: each SOP Instance's newest version up to that revision.
+
+    What retention has removed is no longer part of it.
+    """
     revision = session.get_one(Revision, revision_id)
     disowned = select(PatientClaim.number).where(
         PatientClaim.study_id == revision.study_id, PatientClaim.is_accepted.is_(False)
@@ -54,7 +58,9 @@ def instances_of(session: Session, revision_id: int) -> list[Instance]:
         select(Instance)
         .join(Series)
         .join(Revision, Instance.revision_id == Revision.id)
+        .join(ReceivedObject, Instance.received_object_id == ReceivedObject.id)
         .where(
+            ReceivedObject.state != ObjectState.EXPIRED,
             Series.study_id == revision.study_id,
             Revision.number <= revision.number,
             Instance.patient_claim.is_(None) | Instance.patient_claim.not_in(disowned),

@@ -47,6 +47,10 @@ def test_store_keeps_replaces_and_reads_parts(store: Store) -> None:
         assert path.read_bytes() == b"0123456789"
     with pytest.raises(StoreMissingError):
         store.get("results/1/1.2.3.dcm", offset=8, size=5)
+    store.put("packs/a/1-2", b"12")
+    assert [(one.key, one.size) for one in store.list("packs/")] == [("packs/a/1-2", 2)]
+    store.delete(["packs/a/1-2", "packs/a/3-4"])
+    assert list(store.list("packs/")) == []
     with pytest.raises(StoreMissingError, match="replay"):
         store.get("results/1/1.2.4.dcm")
 

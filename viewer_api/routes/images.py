@@ -9,12 +9,12 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from ledger.database import reading
-from ledger.domain import InstanceFacts
+from ledger.domain import InstanceFacts, ObjectState
 from ledger.tables import Instance, PredictionRow, ReceivedObject
 from scp.spool import open_object
 from viewer_api.access import Reader
 from viewer_api.context import Web
-from viewer_api.errors import PageNotFoundError
+from viewer_api.errors import ImagesRemovedError, PageNotFoundError
 from viewer_api.pixels import heatmap_png, mask_png, read_pixels
 
 router = APIRouter()
@@ -32,6 +32,8 @@ def pixels(
         if instance is None:
             raise PageNotFoundError("There is no such image.")
         stored = session.get_one(ReceivedObject, instance.received_object_id)
+    if stored.state == ObjectState.EXPIRED:
+        raise ImagesRemovedError
     facts = InstanceFacts.from_json(instance.facts)
     with open_object(
         context.spool_dir, stored.segment, stored.offset, stored.size, context.store

@@ -21,7 +21,7 @@ from ledger.tables import Decision, ResultObjectRow, Revision, Study
 from ledger.web_tables import Review
 from viewer_api.access import Deliverer, Reader, Reviewer
 from viewer_api.context import Web, WebContext
-from viewer_api.errors import InputError, PageNotFoundError
+from viewer_api.errors import ImagesRemovedError, InputError, PageNotFoundError
 from viewer_api.model_view import figures
 from viewer_api.pages import render
 from viewer_api.roles import Principal
@@ -133,7 +133,9 @@ def pdf(context: Web, user: Reader, uid: str, result_id: int) -> Response:
 def everything(context: Web, user: Reader, uid: str) -> Response:
     """Return all result objects of the newest revision in one archive."""
     with reading(context.database) as session:
-        rows = _newest_results(session, study_or_404(session, uid))
+        study = study_or_404(session, uid)
+        _refuse_removed(study)
+        rows = _newest_results(session, study)
     if not rows:
         raise PageNotFoundError("There are no results yet.")
     _journal(context, user, "study.exported", uid, what="zip")
@@ -196,9 +198,11 @@ def deliver(
     profile = context.profile_of(found)
     now = context.clock()
     with transaction(context.database) as session:
+        study = study_or_404(session, uid)
+        _refuse_removed(study)
         rows = [
             row
-            for row in _newest_results(session, study_or_404(session, uid))
+            for row in _newest_results(session, study)
             if row.kind not in KINDS
             or (profile.sends(row.kind) and row.variant == profile.variant(row.kind))
         ]
@@ -242,7 +246,13 @@ def _result(session: Session, uid: str, result_id: int) -> ResultObjectRow:
     )
     if row is None:
         raise PageNotFoundError("There is no such result of this study.")
+    _refuse_removed(study_or_404(session, uid))
     return row
+
+
+def _refuse_removed(study: Study) -> None:
+    if study.expired_at is not None:
+        raise ImagesRemovedError
 
 
 def _journal(context: WebContext, user: Principal, action: str, uid: str, **detail: Any) -> None:
