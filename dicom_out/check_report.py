@@ -12,6 +12,16 @@ from dicom_out.codes import IMAGING_MEASUREMENTS
 from dicom_out.errors import ResultCheckError
 from dicom_out.model_result import Predecessor
 
+_REPEATED = {
+    "121012": "DeviceUID",  # Device Observer UID
+    "121014": "Manufacturer",  # Device Observer Manufacturer
+    "121015": "ManufacturerModelName",  # Device Observer Model Name
+    "111001": "ManufacturerModelName",  # Algorithm Name
+    "111003": "SoftwareVersions",  # Algorithm Version
+}
+"""Content items, and attributes of Contributing Equipment that they repeat: IHE AI Results Rev. 1.3,
+table 6.5.3.1-1."""
+
 _TRACKING = {"112039", "112040"}  # Tracking Identifier, Tracking Unique Identifier
 
 
@@ -69,6 +79,22 @@ def _check_number(item: Dataset) -> None:
     value = float(measured.NumericValue)
     if not math.isfinite(value) or value < 0:
         raise ResultCheckError("NUMBER_INVALID", "a measurement is no number from 0 on.")
+
+
+def check_algorithm(ds: Dataset, maker: Dataset) -> None:
+    """Check that whatever names the algorithm in a report says the same as its equipment.
+
+    Raises
+    ------
+    ResultCheckError
+        It does not.
+    """
+    for item in _items(ds):
+        keyword = _REPEATED.get(item.ConceptNameCodeSequence[0].CodeValue)
+        if keyword is not None:
+            said = str(item.get("TextValue") or item.get("UID"))
+            if said.strip() != str(maker[keyword].value).strip():
+                raise ResultCheckError("MAKER_DIFFERS", f"it names another {keyword} in its text.")
 
 
 def check_predecessors(ds: Dataset, supersedes: Sequence[Predecessor]) -> None:

@@ -21,7 +21,7 @@ from pydicom.uid import BasicTextSRStorage
 
 from dicom_out.check_geometry import check_geometry
 from dicom_out.check_references import check_references
-from dicom_out.check_report import check_groups, check_predecessors
+from dicom_out.check_report import check_algorithm, check_groups, check_predecessors
 from dicom_out.codes import PROCESSING_EQUIPMENT
 from dicom_out.errors import ResultCheckError
 from dicom_out.model_result import Predecessor, ResultObject
@@ -70,10 +70,11 @@ def check_result(
         _check_uids(ds, sources, identity)
         _check_attributes(ds)
         _check_identity(ds, sources, identity)
-        _check_maker(ds)
+        maker = _check_maker(ds)
         check_references(ds, sources, siblings)
         if "ContentSequence" in ds:
             check_predecessors(ds, supersedes)
+            check_algorithm(ds, maker)
             if ds.SOPClassUID != BasicTextSRStorage:  # a refusal, which measures nothing
                 check_groups(ds, sources)
         elif "EncapsulatedDocument" in ds:
@@ -152,19 +153,24 @@ def _check_attribute(ds: Dataset, path: Sequence[str], keyword: str, *, is_fille
         raise ResultCheckError("ATTRIBUTE_EMPTY", f"{keyword} is empty.")
 
 
-def _check_maker(ds: Dataset) -> None:
-    """Check that it says which algorithm made it, by which weights, and that nobody verified it."""
+def _check_maker(ds: Dataset) -> Dataset:
+    """Check that it says which algorithm made it, by which weights, and that nobody verified it.
+
+    Return the item that describes the algorithm.
+    """
     makers = [
         item
         for item in ds.get("ContributingEquipmentSequence", ())
         if item.PurposeOfReferenceCodeSequence[0].CodeValue == PROCESSING_EQUIPMENT.value
+        and item.get("DeviceUID")
     ]
-    if not any(item.get("DeviceUID") for item in makers):
+    if not makers:
         raise ResultCheckError("MAKER_MISSING", "it does not name the algorithm's Device UID.")
     if not ds.get("ContentQualification"):
         raise ResultCheckError("QUALIFICATION_MISSING", "it does not say that it is research.")
     if ds.get("VerificationFlag", "UNVERIFIED") != "UNVERIFIED":
         raise ResultCheckError("VERIFIED", "it claims that somebody verified it.")
+    return makers[-1]
 
 
 def _check_identity(ds: Dataset, sources: Sequence[Dataset], identity: Dataset) -> None:

@@ -10,10 +10,10 @@ from pydicom.uid import EncapsulatedPDFStorage
 
 from dicom_out import codes
 from dicom_out.model_result import ModelDescription
-from dicom_out.patient import read_text
+from dicom_out.patient import LONG_STRING, read_text
 from dicom_out.pdf import ReportPicture, report_pdf
 from dicom_out.sc import Capture
-from dicom_out.series import LONG_STRING, ResultSeries, code_item, finish
+from dicom_out.series import ResultSeries, code_item, finish
 from dicom_out.words import Statement
 from ledger.domain import PatientFacts
 

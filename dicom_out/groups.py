@@ -70,7 +70,7 @@ def image_groups(result: ImageResult, number: int, model: ModelDescription) -> I
         if finding.label not in boxed:
             yield _finding_group(result, finding, number, model)
     for index, box in enumerate(prediction.boxes, 1):
-        yield _box_group(result, box, f"{index}, image {number}", model)
+        yield _box_group(result, box, index, number, model)
     for segment in prediction.segments:
         yield _segment_group(result, segment, number, model)
 
@@ -95,13 +95,27 @@ def volume_groups(
 
 
 def tracking(
-    source: Dataset, label: str, place: str, model: ModelDescription
+    source: Dataset,
+    item: Finding | Box | Segment,
+    model: ModelDescription,
+    which: str = "",
+    where: str = "",
 ) -> TrackingIdentifier:
-    """Return identifier and UID of one observation: the same in every object about it."""
-    parts = (source.SOPInstanceUID, model.identity.model_id, label, place)
+    """Return identifier and UID of one observation: the same in every object about it.
+
+    The UID outlives a revision of the study: it follows from the image, the model and the label.
+
+    Parameters
+    ----------
+    which
+        Tells observations with one label on one image apart.
+    where
+        For people only.
+    """
+    parts = (source.SOPInstanceUID, model.identity.model_id, item.label, which)
     return TrackingIdentifier(
         uid=derive_uid("tracking", *(part for part in parts if part)),
-        identifier=f"{label}{f', {place}' if place else ''}",
+        identifier=", ".join(part for part in (item.concept.meaning, which, where) if part),
     )
 
 
@@ -111,11 +125,8 @@ def _finding_group(
     """Return TID 1410 for one finding on one image."""
     outline, where = _region(result, finding)
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=derive_uid(
-                "tracking", result.source.SOPInstanceUID, model.identity.model_id, finding.label
-            ),
-            identifier=f"{finding.concept.meaning}, image {number}: {where}",
+        tracking_identifier=tracking(
+            result.source, finding, model, where=f"image {number}: {where}"
         ),
         referenced_region=_image_region(result.source, outline),
         finding_type=_code(finding),
@@ -129,10 +140,14 @@ def _finding_group(
     return _with_comment(group, of_finding(finding).text)
 
 
-def _box_group(result: ImageResult, box: Box, place: str, model: ModelDescription) -> Group:
+def _box_group(
+    result: ImageResult, box: Box, index: int, number: int, model: ModelDescription
+) -> Group:
     """Return TID 1410 for one box."""
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracking(result.source, box.concept.meaning, f"box {place}", model),
+        tracking_identifier=tracking(
+            result.source, box, model, which=f"box {index}", where=f"image {number}"
+        ),
         referenced_region=_image_region(
             result.source, rectangle(box.x_min, box.y_min, box.x_max, box.y_max)
         ),
@@ -154,7 +169,7 @@ def _segment_group(
     """Return TID 1410 for one outlined region: the outline of its largest part, and its area."""
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking(
-            result.source, segment.concept.meaning, f"image {number}: largest part", model
+            result.source, segment, model, where=f"image {number}: largest part"
         ),
         referenced_region=_image_region(result.source, _outline(segment.mask)),
         finding_type=_code(segment),
@@ -190,7 +205,7 @@ def _volume_group(
             source_series=SourceSeriesForSegmentation(result.sources[0].SeriesInstanceUID),
         )
     group = VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracking(result.sources[0], segment.concept.meaning, "", model),
+        tracking_identifier=tracking(result.sources[0], segment, model),
         finding_type=_code(segment),
         algorithm_id=_algorithm(model),
         measurements=_measurements(measure_volume(segment, result)),
@@ -224,7 +239,7 @@ def _absent_group(result: VolumeResult, segment: Segment, model: ModelDescriptio
     """Return TID 1410 that says a structure was looked for and not found."""
     source, frame = result.place_of(len(segment.mask) // 2)
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracking(result.sources[0], segment.concept.meaning, "", model),
+        tracking_identifier=tracking(result.sources[0], segment, model),
         referenced_region=_image_region(source, whole_image(*segment.mask.shape[1:]), frame),
         finding_type=_code(segment),
         algorithm_id=_algorithm(model),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_out.patient import fit_text
+from dicom_out.patient import LONG_STRING, fit_text
 from dicom_out.uids import derive_uid
 from ledger.domain import Box, Code, Finding, ModelIdentity, Prediction, Segment
 
@@ -124,7 +124,7 @@ def fit_model(model: ModelDescription, character_set: str | list[str]) -> ModelD
     """Return the description with texts that can be written in a character set."""
     return replace(
         model,
-        identity=replace(model.identity, name=fit_text(model.name, character_set)),
+        identity=replace(model.identity, name=fit_text(model.name, character_set)[:LONG_STRING]),
         intended_use=fit_text(model.intended_use, character_set),
         research_statement=fit_text(model.research_statement, character_set),
         licence=fit_text(model.licence, character_set) if model.licence else "",
@@ -140,7 +140,7 @@ def fit_prediction(prediction: Prediction, character_set: str | list[str]) -> Pr
 
     def fit(item: Labelled) -> Labelled:
         concept = item.concept
-        meaning = fit_text(concept.meaning, character_set)[:64]
+        meaning = fit_text(concept.meaning, character_set)[:LONG_STRING]
         return replace(
             item,
             label=fit_text(item.label, character_set),

@@ -53,6 +53,9 @@ _FORMAL = {"AS", "CS", "DA", "DS", "DT", "IS", "TM"}
 
 _OLD_SEPARATORS = {"DA": ".", "TM": ":"}  # ACR-NEMA's forms, PS3.5 table 6.2-1
 
+LONG_STRING = 64
+"""Characters in a Long String (LO), PS3.5 table 6.2-1."""
+
 _WIDE = {UTF_8, "GB18030"}  # these hold every character
 
 

@@ -31,9 +31,9 @@ from dicom_out.model_result import (
     ResultObject,
     fit_model,
 )
-from dicom_out.patient import UTF_8, character_set_of, fit_text, read_identity
+from dicom_out.patient import LONG_STRING, UTF_8, character_set_of, fit_text, read_identity
 from dicom_out.profile import Profile
-from dicom_out.series import LONG_STRING, ResultSeries, finish
+from dicom_out.series import ResultSeries, finish
 from dicom_out.sr import (
     NOT_REVIEWED,
     SERIES_NUMBER,

@@ -16,9 +16,9 @@ from dicom_out import codes
 from dicom_out.measurements import spacing_mm
 from dicom_out.model_result import ImageResult, ModelDescription, VolumeResult
 from dicom_out.orientation import patient_orientation
-from dicom_out.patient import read_element, read_text
+from dicom_out.patient import LONG_STRING, read_element, read_text
 from dicom_out.render import render_image, render_montage, render_slice, slices_that_matter
-from dicom_out.series import LONG_STRING, ResultSeries, code_item, finish
+from dicom_out.series import ResultSeries, code_item, finish
 from dicom_out.words import statements, texts
 from ledger.product import PRODUCT
 

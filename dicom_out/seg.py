@@ -14,16 +14,17 @@ from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.sequence import Sequence as ItemSequence
 from pydicom.sr.coding import Code as CodedConcept
 
 from dicom_out import codes
 from dicom_out.groups import tracking
 from dicom_out.model_result import ModelDescription, VolumeResult
 from dicom_out.overlays import colours_of
-from dicom_out.patient import read_text
+from dicom_out.patient import LONG_STRING, read_text
 from dicom_out.planes import plane_headers
 from dicom_out.profile import Profile
-from dicom_out.series import LONG_STRING, ResultSeries, finish
+from dicom_out.series import ResultSeries, finish
 from ledger.domain import Code, Segment
 from ledger.product import PRODUCT
 
@@ -75,7 +76,7 @@ def encode_segmentation(
         sop_instance_uid=series.sop_instance_uid(1),
         instance_number=1,
         manufacturer=PRODUCT,
-        manufacturer_model_name=model.name[:LONG_STRING],
+        manufacturer_model_name=model.name,
         software_versions=model.identity.version,
         device_serial_number=model.identity.digest[:LONG_STRING],
         content_creator_name=PRODUCT,
@@ -84,6 +85,7 @@ def encode_segmentation(
         series_description=f"AI segmentation: {model.name}, not reviewed"[:LONG_STRING],
     )
     _name_frames(ds, result.frames)
+    _put_background_last(ds)
     finish(ds, source=result.sources[0], identity=identity, model=model, series=series)
     return ds
 
@@ -99,6 +101,17 @@ def _label_map(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8] | None:
                 return None
             labels[index][mask[index]] = number
     return labels
+
+
+def _put_background_last(ds: Dataset) -> None:
+    """Put the background that a label map describes behind its segments.
+
+    PS3.3 C.8.20.2 asks for no order. OHIF 3.13 gives the n-th colour to segment n, so that a
+    background in front of them would move all colours by one.
+    """
+    background = [part for part in ds.SegmentSequence if part.SegmentNumber == 0]
+    others = [part for part in ds.SegmentSequence if part.SegmentNumber > 0]
+    ds.SegmentSequence = ItemSequence([*others, *background])
 
 
 def _name_frames(ds: Dataset, frames: Sequence[int]) -> None:
@@ -118,7 +131,7 @@ def _name_frames(ds: Dataset, frames: Sequence[int]) -> None:
 def _describe(
     result: VolumeResult, segment: Segment, number: int, model: ModelDescription
 ) -> SegmentDescription:
-    mark = tracking(result.sources[0], segment.concept.meaning, "", model)
+    mark = tracking(result.sources[0], segment, model)
     identifier, uid = mark[0].TextValue, mark[1].UID
     kind = segment.kind
     segments = result.prediction.segments
@@ -130,7 +143,7 @@ def _describe(
         segmented_property_type=_coded(segment.concept),
         algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=model.name[:LONG_STRING],
+            name=model.name,
             family=codes.ARTIFICIAL_INTELLIGENCE,
             version=model.identity.version,
             source=PRODUCT,

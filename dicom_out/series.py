@@ -15,12 +15,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_out import codes
 from dicom_out.model_result import ModelDescription
-from dicom_out.patient import copy_identity, read_element, read_text
+from dicom_out.patient import LONG_STRING, copy_identity, read_element, read_text
 from dicom_out.uids import derive_uid
 from ledger.product import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRODUCT
-
-LONG_STRING = 64
-"""Characters in a Long String (LO), PS3.5 table 6.2-1."""
 
 _OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")  # -1200 to +1400, PS3.3 C.12.1
 _ACQUISITION_KEYWORDS = (
@@ -84,7 +81,7 @@ def finish(
     ds.StudyInstanceUID = source.StudyInstanceUID
     ds.SeriesInstanceUID = series.series_instance_uid
     _set_equipment(ds, model)
-    ds.DeviceUID = model.device_uid
+    ds.SoftwareVersions = [model.identity.version, f"pacsight {version('pacsight')}"]
     ds.ContentQualification = model.content_qualification
     ds.ContributingEquipmentSequence = ItemSequence(
         [*_acquisition_equipment(source), _algorithm_equipment(model)]
@@ -109,16 +106,19 @@ def code_item(code: Code) -> Dataset:
 
 def _set_equipment(ds: Dataset, model: ModelDescription) -> None:
     ds.Manufacturer = PRODUCT
-    ds.ManufacturerModelName = model.name[:LONG_STRING]
+    ds.ManufacturerModelName = model.name
     ds.DeviceSerialNumber = model.identity.digest[:LONG_STRING]
-    ds.SoftwareVersions = [model.identity.version, f"pacsight {version('pacsight')}"]
+    ds.SoftwareVersions = model.identity.version
+    ds.DeviceUID = model.device_uid
 
 
 def _algorithm_equipment(model: ModelDescription) -> Dataset:
-    """Return the item that names the algorithm; its Device UID follows the weights."""
+    """Return the item that names the algorithm; its Device UID follows the weights.
+
+    Purpose and attributes as IHE AI Results Rev. 1.3, section 6.5.3.1, asks for.
+    """
     item = Dataset()
     _set_equipment(item, model)
-    item.DeviceUID = model.device_uid
     licence = f" Licence: {model.licence}." if model.licence else ""
     item.ContributionDescription = f"Analysis by a machine-learning model.{licence}"[:1024]
     item.PurposeOfReferenceCodeSequence = ItemSequence([code_item(codes.PROCESSING_EQUIPMENT)])

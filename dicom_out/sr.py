@@ -27,13 +27,14 @@ from dicom_out.groups import Group, known_class
 from dicom_out.image_library import image_library
 from dicom_out.model_result import ModelDescription, Predecessor
 from dicom_out.patient import (
+    LONG_STRING,
     REQUIRED,
     character_set_of,
     fit_text,
     read_element,
     read_text,
 )
-from dicom_out.series import LONG_STRING, ResultSeries, finish
+from dicom_out.series import ResultSeries, finish
 from ledger.product import PRODUCT
 
 SERIES_NUMBER = 9001
@@ -154,15 +155,19 @@ def _content(content: ReportContent, model: ModelDescription, identity: Dataset)
 
 
 def observer_of(model: ModelDescription) -> ObservationContext:
-    """Return TID 1001 with the model as device observer (TID 1004)."""
+    """Return TID 1001 with the model as device observer (TID 1004).
+
+    Manufacturer, model name and UID are those of the Contributing Equipment, as IHE AI Results
+    Rev. 1.3, table 6.5.3.1-1, asks for.
+    """
     return ObservationContext(
         observer_device_context=ObserverContext(
             observer_type=standard.DCM.Device,
             observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
                 uid=model.device_uid,
-                name=model.name,
+                name=model.identity.model_id,
                 manufacturer_name=PRODUCT,
-                model_name=f"{model.identity.model_id} {model.identity.version}",
+                model_name=model.name,
                 serial_number=model.identity.digest,
             ),
         )

@@ -141,6 +141,16 @@ def negative_number(ds: Dataset) -> None:
     item.MeasuredValueSequence[0].NumericValue = "-1"
 
 
+def other_algorithm(ds: Dataset) -> None:
+    (group,) = groups(ds)
+    (item,) = (
+        item
+        for item in group.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeMeaning == "Algorithm Version"
+    )
+    item.TextValue = "9.9.9"
+
+
 def foreign_frame(ds: Dataset) -> None:
     (group,) = groups(ds)
     (region,) = (item for item in group.ContentSequence if item.ValueType == "SCOORD")
@@ -234,6 +244,7 @@ REPORTS = [
     (region_outside, "REGION_OUTSIDE"),
     (negative_number, "NUMBER_INVALID"),
     (foreign_frame, "FRAME_UNKNOWN"),
+    (other_algorithm, "MAKER_DIFFERS"),
 ]
 CAPTURES = [
     (foreign_source, "REFERENCE_UNKNOWN"),

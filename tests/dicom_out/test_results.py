@@ -156,7 +156,8 @@ def test_the_algorithm_and_its_weights_are_named_in_both_objects() -> None:
         assert ds.ManufacturerModelName == MODEL.name
         assert ds.SoftwareVersions[0] == "1.2.3"
         algorithm = ds.ContributingEquipmentSequence[-1]
-        assert algorithm.DeviceUID == MODEL.device_uid
+        assert algorithm.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+        assert (algorithm.DeviceUID, algorithm.SoftwareVersions) == (MODEL.device_uid, "1.2.3")
         assert "CC-BY-4.0" in algorithm.ContributionDescription
 
 

@@ -161,6 +161,7 @@ def test_segments_are_coded_and_coloured_as_the_model_says() -> None:
     for profile in ("binary", "labelmap"):
         ds = segmentation_of("ct", profile)
         parts = [part for part in ds.SegmentSequence if part.SegmentNumber > 0]
+        assert list(ds.SegmentSequence)[:2] == parts  # a background comes last
         liver, lesion = parts
         assert liver.SegmentLabel == "Liver"
         assert liver.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "123037004"
