@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom import Dataset
 
+from dicom_out.check_sources import Sources
 from dicom_out.errors import ResultCheckError
-from dicom_out.patient import read_text
+from dicom_out.patient import read_text, read_valid
 from dicom_out.planes import read_geometry
 
 _TOLERANCE = {
@@ -18,7 +19,7 @@ _TOLERANCE = {
 }
 
 
-def check_geometry(ds: Dataset, sources: Sequence[Dataset]) -> None:
+def check_geometry(ds: Dataset, sources: Sources) -> None:
     """Check a segmentation frame by frame, or the size and side of a picture.
 
     Raises
@@ -26,11 +27,10 @@ def check_geometry(ds: Dataset, sources: Sequence[Dataset]) -> None:
     ResultCheckError
         It lies elsewhere than its source.
     """
-    known = {str(source.SOPInstanceUID): source for source in sources}
     if "SegmentSequence" in ds:
-        _check_segmentation(ds, known)
+        _check_segmentation(ds, sources.images)
     else:
-        _check_picture(ds, known)
+        _check_picture(ds, sources.images)
 
 
 def _check_segmentation(ds: Dataset, known: dict[str, Dataset]) -> None:
@@ -63,8 +63,8 @@ def _check_picture(ds: Dataset, known: dict[str, Dataset]) -> None:
     for source in shown:
         if ds.Rows < source.Rows or ds.Columns < source.Columns:
             raise ResultCheckError("GEOMETRY_DIFFERS", "it is smaller than its source.")
-        side = "ImageLaterality" if source.get("ImageLaterality") else "Laterality"
+        side = "ImageLaterality" if read_valid(source, "ImageLaterality") else "Laterality"
         for keyword in ("PatientOrientation", side):
-            stated = source.get(keyword)
-            if stated and stated != ds.get(keyword):
+            stated = read_valid(source, keyword)
+            if stated is not None and stated.value != ds.get(keyword):
                 raise ResultCheckError("SIDE_DIFFERS", f"{keyword} is not its source's.")

@@ -6,18 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from pydicom import Dataset
 
+from dicom_out.check_sources import Sources
 from dicom_out.errors import ResultCheckError
-from dicom_out.model_result import ResultObject
-from dicom_out.patient import read_text
 
 PREDECESSORS = "PredecessorDocumentsSequence"
 _REFERENCES = ("ReferencedSOPSequence", "SourceImageSequence", "SourceInstanceSequence")
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
 
-def check_references(
-    ds: Dataset, sources: Sequence[Dataset], siblings: Sequence[ResultObject]
-) -> None:
+def check_references(ds: Dataset, sources: Sources) -> None:
     """Check that every referenced object and frame is there, and in a report's evidence.
 
     Raises
@@ -25,18 +22,15 @@ def check_references(
     ResultCheckError
         A reference leads nowhere, or the evidence leaves one out.
     """
-    known = {(str(one.SOPClassUID), str(one.SOPInstanceUID)) for one in sources}
-    known |= {(sibling.sop_class_uid, sibling.sop_instance_uid) for sibling in siblings}
-    frames = {str(one.SOPInstanceUID): read_text(one, "NumberOfFrames") for one in sources}
     items = list(_references(ds))
     if not items:
         raise ResultCheckError("REFERENCE_MISSING", "it refers to no image.")
     for item in items:
-        if reference(item) not in known:
+        if reference(item) not in sources.references:
             raise ResultCheckError("REFERENCE_UNKNOWN", "it refers to what was not analysed.")
         numbers = item.get("ReferencedFrameNumber") or 0
         highest = max(numbers) if isinstance(numbers, Sequence) else int(numbers)
-        if highest > int(frames.get(str(item.ReferencedSOPInstanceUID)) or 1):
+        if highest > sources.frames.get(str(item.ReferencedSOPInstanceUID), 1):
             raise ResultCheckError("FRAME_UNKNOWN", "it refers to a frame that is not there.")
     if "ContentSequence" in ds and {reference(item) for item in items} - _evidence(ds):
         raise ResultCheckError("EVIDENCE_INCOMPLETE", "its evidence leaves out what it refers to.")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pydicom import Dataset
 
 from dicom_out.check_references import PREDECESSORS, reference
+from dicom_out.check_sources import Sources
 from dicom_out.codes import IMAGING_MEASUREMENTS
 from dicom_out.errors import ResultCheckError
 from dicom_out.model_result import Predecessor
@@ -19,13 +20,13 @@ _REPEATED = {
     "111001": "ManufacturerModelName",  # Algorithm Name
     "111003": "SoftwareVersions",  # Algorithm Version
 }
-"""Content items, and attributes of Contributing Equipment that they repeat: IHE AI Results Rev. 1.3,
-table 6.5.3.1-1."""
+"""Content items, and attributes of Contributing Equipment that they repeat: IHE AI Results
+Rev. 1.3, table 6.5.3.1-1."""
 
 _TRACKING = {"112039", "112040"}  # Tracking Identifier, Tracking Unique Identifier
 
 
-def check_groups(ds: Dataset, sources: Sequence[Dataset]) -> None:
+def check_groups(ds: Dataset, sources: Sources) -> None:
     """Check the measurement groups of a report.
 
     Raises
@@ -42,7 +43,6 @@ def check_groups(ds: Dataset, sources: Sequence[Dataset]) -> None:
     ]
     if not groups:
         raise ResultCheckError("MEASUREMENTS_MISSING", "its report holds no measurement group.")
-    sizes = {str(one.SOPInstanceUID): (one.Columns, one.Rows) for one in sources}
     for group in groups:
         names = {item.ConceptNameCodeSequence[0].CodeValue for item in group.ContentSequence}
         if not names >= _TRACKING:
@@ -51,7 +51,7 @@ def check_groups(ds: Dataset, sources: Sequence[Dataset]) -> None:
         if not regions:
             raise ResultCheckError("COORDINATES_MISSING", "a measurement group has no region.")
         for region in regions:
-            _check_region(region, sizes)
+            _check_region(region, sources.images)
         for item in _items(group):
             if item.ValueType == "NUM":
                 _check_number(item)
@@ -64,13 +64,13 @@ def _items(item: Dataset) -> Iterator[Dataset]:
         yield from _items(child)
 
 
-def _check_region(region: Dataset, sizes: dict[str, tuple[int, int]]) -> None:
+def _check_region(region: Dataset, images: dict[str, Dataset]) -> None:
     """Check that all points lie on the image that they were selected from (PS3.3 C.18.6)."""
     (image,) = region.ContentSequence
-    width, height = sizes[str(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)]
+    source = images[str(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)]
     points = [float(value) for value in region.GraphicData]
     pairs = list(zip(points[::2], points[1::2], strict=True))
-    if not pairs or not all(0 <= x <= width and 0 <= y <= height for x, y in pairs):
+    if not pairs or not all(0 <= x <= source.Columns and 0 <= y <= source.Rows for x, y in pairs):
         raise ResultCheckError("REGION_OUTSIDE", "a region lies outside its image.")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from highdicom._standard_utils import (
     get_iod_module_map,
@@ -22,6 +22,7 @@ from pydicom.uid import BasicTextSRStorage
 from dicom_out.check_geometry import check_geometry
 from dicom_out.check_references import check_references
 from dicom_out.check_report import check_algorithm, check_groups, check_predecessors
+from dicom_out.check_sources import Sources
 from dicom_out.codes import PROCESSING_EQUIPMENT
 from dicom_out.errors import ResultCheckError
 from dicom_out.model_result import Predecessor, ResultObject
@@ -34,81 +35,76 @@ _BY_VALUE_TYPE = "sr-document-content"
 _EITHER = (("SharedFunctionalGroupsSequence",), ("PerFrameFunctionalGroupsSequence",))
 """What one of the two must have, the other must not (PS3.3 C.7.6.16)."""
 
-_IDENTIFYING = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
-
-def check_result(
-    item: ResultObject,
-    sources: Sequence[Dataset],
+def check_results(
+    items: Sequence[ResultObject],
+    headers: Sequence[Dataset],
     identity: Dataset,
-    siblings: Sequence[ResultObject] = (),
     supersedes: Sequence[Predecessor] = (),
-) -> Dataset:
-    """Read a result from its bytes, check it, and return it as read.
+) -> None:
+    """Read results from their bytes and check them.
 
     Parameters
     ----------
-    item
-        The result with its bytes.
-    sources
-        Headers of all images that it may refer to.
+    items
+        All results of a bundle with their bytes; they may refer to each other.
+    headers
+        Of all images that they may refer to.
     identity
-        Patient and Study attributes that it must have.
-    siblings
-        Results that are sent together with it, and to which it may refer.
+        Patient and Study attributes that they must have.
     supersedes
         Earlier reports that a report must name as its predecessors.
 
     Raises
     ------
     ResultCheckError
-        It is not what it must be; ``problem`` says which check failed.
+        One is not what it must be; ``problem`` says which check failed.
     """
     with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
-        ds = _read(item)
-        _check_identifiers(ds, item)
-        _check_uids(ds, sources, identity)
-        _check_attributes(ds)
-        _check_identity(ds, sources, identity)
-        maker = _check_maker(ds)
-        check_references(ds, sources, siblings)
-        if "ContentSequence" in ds:
-            check_predecessors(ds, supersedes)
-            check_algorithm(ds, maker)
-            if ds.SOPClassUID != BasicTextSRStorage:  # a refusal, which measures nothing
-                check_groups(ds, sources)
-        elif "EncapsulatedDocument" in ds:
-            _check_document(ds)
-        else:
-            _check_pixels(ds)
-            check_geometry(ds, sources)
-    return ds
+        sources = Sources.of(headers, identity, items)
+        for item in items:
+            _check_result(item, sources, identity, supersedes)
 
 
-def _read(item: ResultObject) -> Dataset:
+def _check_result(
+    item: ResultObject,
+    sources: Sources,
+    identity: Dataset,
+    supersedes: Sequence[Predecessor],
+) -> None:
+    ds, uids = _read(item)
+    _check_identifiers(ds, item)
+    for keyword, value in uids:  # the source's own lead to it, right or wrong
+        if value and value not in sources.uids and not is_valid_uid(value):
+            raise ResultCheckError("UID_INVALID", f"{keyword} is no UID.")
+    _check_attributes(ds)
+    _check_identity(ds, sources, identity)
+    maker = _check_maker(ds)
+    check_references(ds, sources)
+    if "ContentSequence" in ds:
+        check_predecessors(ds, supersedes)
+        check_algorithm(ds, maker)
+        if ds.SOPClassUID != BasicTextSRStorage:  # a refusal, which measures nothing
+            check_groups(ds, sources)
+    elif "EncapsulatedDocument" in ds:
+        _check_document(ds)
+    else:
+        _check_pixels(ds)
+        check_geometry(ds, sources)
+
+
+def _read(item: ResultObject) -> tuple[Dataset, set[tuple[str, str]]]:
+    """Decode every element; return the data set, and keyword and value of each UID in it."""
+    uids: set[tuple[str, str]] = set()
     try:
         ds = dcmread(io.BytesIO(item.data))
-        for _ in ds.iterall():  # decode every element
-            pass
+        for element in ds.iterall():
+            if element.VR == "UI":
+                values = [element.value] if element.VM <= 1 else element.value
+                uids.update((element.keyword, str(value or "")) for value in values)
     except (InvalidDicomError, ValueError, TypeError, LookupError, EOFError) as error:
         raise ResultCheckError("UNREADABLE", "it can't be read again.") from error
-    return ds
-
-
-def _check_uids(ds: Dataset, sources: Sequence[Dataset], identity: Dataset) -> None:
-    """Check the form of every UID but the source's own: those lead to it, right or wrong."""
-    given = {value for _, value in _uids(identity)}
-    given |= {str(source[keyword].value) for source in sources for keyword in _IDENTIFYING}
-    for keyword, value in _uids(ds):
-        if value and value not in given and not is_valid_uid(value):
-            raise ResultCheckError("UID_INVALID", f"{keyword} is no UID.")
-
-
-def _uids(ds: Dataset) -> Iterator[tuple[str, str]]:
-    for element in ds.iterall():
-        if element.VR == "UI":
-            for value in [element.value] if element.VM <= 1 else element.value:
-                yield element.keyword, str(value or "")
+    return ds, uids
 
 
 def _check_identifiers(ds: Dataset, item: ResultObject) -> None:
@@ -173,12 +169,11 @@ def _check_maker(ds: Dataset) -> Dataset:
     return makers[-1]
 
 
-def _check_identity(ds: Dataset, sources: Sequence[Dataset], identity: Dataset) -> None:
-    for source in sources:
-        if ds.StudyInstanceUID != source.StudyInstanceUID:
-            raise ResultCheckError("STUDY_DIFFERS", "it is not in the study of its source.")
-        if ds.SeriesInstanceUID == source.SeriesInstanceUID:
-            raise ResultCheckError("SERIES_NOT_NEW", "it would join the source's series.")
+def _check_identity(ds: Dataset, sources: Sources, identity: Dataset) -> None:
+    if {str(ds.StudyInstanceUID)} != sources.studies:
+        raise ResultCheckError("STUDY_DIFFERS", "it is not in the study of its source.")
+    if str(ds.SeriesInstanceUID) in sources.series:
+        raise ResultCheckError("SERIES_NOT_NEW", "it would join the source's series.")
     keyword = first_difference(ds, identity)
     if keyword is not None:
         raise ResultCheckError("IDENTITY_DIFFERS", f"{keyword} is not the source's.")

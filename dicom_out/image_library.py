@@ -7,6 +7,7 @@ is left out here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from highdicom.sr import (
     CodeContentItem,
@@ -27,6 +28,9 @@ from dicom_out.patient import read_element, read_text
 CONTAINS = RelationshipTypeValues.CONTAINS
 ACQUISITION = RelationshipTypeValues.HAS_ACQ_CONTEXT
 
+Fact: TypeAlias = tuple[Code, Code | str | tuple[float, Code]]
+"""Concept name, and a code, a text, or a number with its unit."""
+
 DS_LENGTH = 16
 """Characters in a Decimal String, PS3.5 table 6.2-1."""
 
@@ -44,52 +48,61 @@ def image_library(
 
 
 def _group(images: Sequence[Dataset], name: Code) -> ContainerContentItem:
+    """Return a group: what all its images share is said once, of the group (TID 1600, row 3)."""
     group = ContainerContentItem(name=codes.IMAGE_LIBRARY_GROUP, relationship_type=CONTAINS)
-    group.ContentSequence = ContentSequence([_entry(image, name) for image in images])
+    facts = [_facts(image) for image in images]
+    shared = [fact for fact in facts[0] if all(fact in others for others in facts)]
+    group.ContentSequence = ContentSequence(
+        [
+            *map(_descriptor, shared),
+            *(
+                _entry(image, name, [fact for fact in own if fact not in shared])
+                for image, own in zip(images, facts, strict=True)
+            ),
+        ]
+    )
     return group
 
 
-def _entry(source: Dataset, name: Code) -> ImageContentItem:
+def _entry(source: Dataset, name: Code, facts: Sequence[Fact]) -> ImageContentItem:
     entry = ImageContentItem(
         name=name,
         referenced_sop_class_uid=source.SOPClassUID,
         referenced_sop_instance_uid=source.SOPInstanceUID,
         relationship_type=CONTAINS,
     )
-    entry.ContentSequence = ContentSequence(_descriptors(source))
+    if facts:
+        entry.ContentSequence = ContentSequence([_descriptor(fact) for fact in facts])
     return entry
 
 
-def _descriptors(source: Dataset) -> list[ContentItem]:
-    items: list[ContentItem] = [
-        CodeContentItem(
-            name=codes.MODALITY,
-            value=codes.modality_code(read_text(source, "Modality")),
-            relationship_type=ACQUISITION,
-        )
-    ]
+def _facts(source: Dataset) -> list[Fact]:
+    """Return what TID 1602 says of an image."""
+    facts: list[Fact] = [(codes.MODALITY, codes.modality_code(read_text(source, "Modality")))]
     sizes = (("Rows", codes.PIXEL_DATA_ROWS), ("Columns", codes.PIXEL_DATA_COLUMNS))
     for keyword, name in sizes:
         element = read_element(source, keyword)
         if element is not None and isinstance(element.value, int):
-            items.append(_number(name, element.value, codes.PIXELS))
+            facts.append((name, (float(element.value), codes.PIXELS)))
     orientation = _pair(source, "PatientOrientation")
     if orientation:
-        for name, text in zip(
-            (codes.ROW_ORIENTATION, codes.COLUMN_ORIENTATION), orientation, strict=True
-        ):
-            items.append(TextContentItem(name=name, value=text, relationship_type=ACQUISITION))
+        facts += zip((codes.ROW_ORIENTATION, codes.COLUMN_ORIENTATION), orientation, strict=True)
     spacing = _pair(source, "PixelSpacing") or _pair(source, "ImagerPixelSpacing")
     if spacing:
-        for name, text in zip(
-            (codes.VERTICAL_SPACING, codes.HORIZONTAL_SPACING), spacing, strict=True
-        ):
-            items.append(_number(name, round_decimal(text), codes.MILLIMETRE))
-    return items
+        sides = (codes.VERTICAL_SPACING, codes.HORIZONTAL_SPACING)
+        values = ((round_decimal(text), codes.MILLIMETRE) for text in spacing)
+        facts += zip(sides, values, strict=True)
+    return facts
 
 
-def _number(name: Code, value: float, unit: Code) -> NumContentItem:
-    return NumContentItem(name=name, value=value, unit=unit, relationship_type=ACQUISITION)
+def _descriptor(fact: Fact) -> ContentItem:
+    name, value = fact
+    if isinstance(value, Code):
+        return CodeContentItem(name=name, value=value, relationship_type=ACQUISITION)
+    if isinstance(value, str):
+        return TextContentItem(name=name, value=value, relationship_type=ACQUISITION)
+    number, unit = value
+    return NumContentItem(name=name, value=number, unit=unit, relationship_type=ACQUISITION)
 
 
 def _pair(source: Dataset, keyword: str) -> tuple[str, str] | None:

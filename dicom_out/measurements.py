@@ -72,7 +72,7 @@ def measure_volume(segment: Segment, result: VolumeResult) -> tuple[Measured, ..
 
 def largest_slice(segment: Segment) -> int:
     """Return the position of the slice that most of a segment lies on."""
-    return int(segment.mask.sum(axis=(1, 2)).argmax())
+    return int(np.argmax([np.count_nonzero(plane) for plane in segment.mask]))
 
 
 def longest_diameter(mask: NDArray[np.bool_], spacing: Spacing) -> float:

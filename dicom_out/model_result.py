@@ -107,8 +107,9 @@ class Predecessor:
 class ResultObject:
     """A DICOM result, written and checked.
 
-    ``data`` is a whole Part 10 file; ``kind`` is ``sr``, ``sc``, ``seg`` or ``pdf``; ``variant`` is
-    :meth:`dicom_out.profile.Profile.variant` of the one it was written for.
+    ``data`` is a whole Part 10 file; ``kind`` is one of
+    :data:`dicom_out.profile.KINDS`; ``variant`` is :meth:`dicom_out.profile.Profile.variant` of the
+    one it was written for.
     """
 
     kind: str

@@ -1,14 +1,16 @@
 """Whose results these are: Patient and Study attributes, carried over with their character set.
 
-Values are copied as the source has them. Specific Character Set (0008,0005) comes along, so a name
-in ISO 2022, GB18030, Latin-1 or UTF-8 leaves in the encoding in which the site sent it. Only where
-that can't hold the values (an undefined term, a wrong declaration) the result is in UTF-8.
+Values are copied as the source has them, if they keep to their form. Specific Character Set
+(0008,0005) comes along, so a name in ISO 2022, GB18030, Latin-1 or UTF-8 leaves in the encoding in
+which the site sent it. Only where that can't hold the values (an undefined term, a wrong
+declaration) the result is in UTF-8.
 """
 
 from __future__ import annotations
 
 import copy
 import io
+import logging
 import unicodedata
 import warnings
 from collections.abc import Iterable
@@ -17,11 +19,13 @@ from functools import lru_cache
 from highdicom._standard_utils import get_module_attribute_map
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.charset import python_encoding
-from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pydicom.valuerep import validate_value
+
+from dicom_out.form import in_form
+
+LOGGER = logging.getLogger(__name__)
 
 UTF_8 = "ISO_IR 192"
 """Defined term of Unicode in UTF-8, PS3.3 section C.12.1.1.2."""
@@ -48,10 +52,8 @@ REQUIRED = (
 )
 """Type 2: present in every result, empty where the source has none (PS3.3 C.7.1.1, C.7.2.1)."""
 
-_FORMAL = {"AS", "CS", "DA", "DS", "DT", "IS", "TM"}
-"""Value representations with a form that readers rely on (PS3.5 table 6.2-1)."""
-
-_OLD_SEPARATORS = {"DA": ".", "TM": ":"}  # ACR-NEMA's forms, PS3.5 table 6.2-1
+_EXACT = ("PatientName", "PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyInstanceUID")
+"""By these others find patient and study: kept as they are, in form or not."""
 
 LONG_STRING = 64
 """Characters in a Long String (LO), PS3.5 table 6.2-1."""
@@ -73,18 +75,12 @@ def identity_keywords() -> tuple[str, ...]:
 def read_identity(source: Dataset) -> Dataset:
     """Return Patient and Study attributes of a source header, with a character set that holds them.
 
-    Text is kept as it is. Dates, times, numbers and codes out of their form would make the result
-    invalid: old forms are written anew, others left out. Missing type 2 attributes are empty.
+    Who it is stays as it is. Any other value out of its form would make the result invalid: old
+    forms of dates are written anew, the rest is left out with a warning. Missing type 2 attributes
+    are empty.
     """
-    identity = Dataset()
     with warnings.catch_warnings(action="ignore"):  # pydicom on values out of form
-        character_set = read_element(source, "SpecificCharacterSet")
-        if character_set is not None and character_set.value:
-            identity.add(copy.deepcopy(character_set))
-        for keyword in identity_keywords():
-            element = _in_form(read_element(source, keyword))
-            if element is not None:
-                identity.add(element)
+        identity = _in_form(source)
         for keyword in REQUIRED:
             if keyword not in identity:
                 setattr(identity, keyword, "")
@@ -93,28 +89,38 @@ def read_identity(source: Dataset) -> Dataset:
     return identity
 
 
-def _in_form(element: DataElement | None) -> DataElement | None:
-    """Return a copy that keeps to its value representation, or None if it can't."""
-    if element is None:
-        return None
-    element = copy.deepcopy(element)
-    if element.VR == "SQ":
-        for item in element.value:
-            item.remove_private_tags()
-            for tag in [part.tag for part in item if part.tag.element == 0]:
-                del item[tag]  # group lengths are retired, PS3.5 section 7.2
-        return element if element.value else None
-    if element.VR in _FORMAL and not element.is_empty:
-        if element.VR in _OLD_SEPARATORS:
-            element.value = str(element.value).replace(_OLD_SEPARATORS[element.VR], "")
-        try:
-            for value in [element.value] if element.VM == 1 else element.value:
-                validate_value(element.VR, str(value), RAISE)
-        except ValueError:
-            return None
-        if element.keyword == "PatientSex" and element.value not in ("M", "F", "O"):
-            return None
-    return element
+def _in_form(source: Dataset) -> Dataset:
+    identity = Dataset()
+    left_out = []
+    character_set = read_element(source, "SpecificCharacterSet")
+    if character_set is not None and character_set.value:
+        identity.add(copy.deepcopy(character_set))
+    for keyword in identity_keywords():
+        element = read_element(source, keyword)
+        if element is None:
+            continue
+        if keyword in _EXACT:
+            identity.add(copy.deepcopy(element))
+            continue
+        formed = in_form(element, declares_characters="SpecificCharacterSet" in identity)
+        if formed is None:
+            left_out.append(keyword)
+        else:
+            identity.add(formed)
+    if not _says_how_identity_was_removed(identity):
+        del identity.PatientIdentityRemoved
+        left_out.append("PatientIdentityRemoved")
+    if left_out:
+        LOGGER.warning("Out of form in the source, left out of results: %s", ", ".join(left_out))
+    return identity
+
+
+def _says_how_identity_was_removed(identity: Dataset) -> bool:
+    """Whether the method is named where it must be (type 1C, PS3.3 C.7.1.1)."""
+    methods = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
+    return identity.get("PatientIdentityRemoved") != "YES" or any(
+        word in identity and not identity[word].is_empty for word in methods
+    )
 
 
 def copy_identity(identity: Dataset, target: Dataset) -> None:
@@ -136,6 +142,19 @@ def read_element(source: Dataset, keyword: str) -> DataElement | None:
         return None
     # pydicom gives a value that its VR can't hold another VR
     return element if element.VR in dictionary_VR(tag) else None
+
+
+def read_valid(source: Dataset, keyword: str) -> DataElement | None:
+    """Return a copy of an element that has a value and keeps to its form, or None."""
+    element = read_element(source, keyword)
+    if element is None or element.is_empty or element.VM == 0:
+        return None
+    formed = in_form(element)
+    return None if formed is None or not any(map(str, _values(formed))) else formed
+
+
+def _values(element: DataElement) -> list[object]:
+    return [element.value] if element.VM == 1 else list(element.value)
 
 
 def read_text(source: Dataset, keyword: str) -> str:

@@ -21,6 +21,10 @@ TRANSFER_SYNTAXES = {
 """All lossless. Without acceptance by the peer an object goes uncompressed."""
 
 
+KINDS = ("sr", "seg", "sc", "pdf", "refusal")
+"""Kinds of result objects that a profile decides about."""
+
+
 class Profile(BaseModel):
     """Which objects a destination gets, and in which form."""
 
@@ -46,8 +50,18 @@ class Profile(BaseModel):
     """the source's own, or Unicode for all"""
 
     def sends(self, kind: str) -> bool:
-        """Whether objects of a kind (``sr``, ``seg``, ``sc``, ``pdf``) belong to the bundle."""
-        return {"sr": self.sr, "seg": self.seg != "none", "sc": self.sc, "pdf": self.pdf}[kind]
+        """Whether objects of one of :data:`KINDS` belong to the bundle."""
+        return {
+            "sr": self.sr,
+            "seg": self.seg != "none",
+            "sc": self.sc,
+            "pdf": self.pdf,
+            "refusal": self.refusals,
+        }[kind]
+
+    def takes(self, kind: str, variant: str) -> bool:
+        """Whether an object of that kind and variant is one of the bundle's."""
+        return self.sends(kind) and variant == self.variant(kind)
 
     def variant(self, kind: str) -> str:
         """Return what sets an object of a kind apart from the standard one; ``""`` for that one.

@@ -23,7 +23,7 @@ from pydicom import Dataset
 from pydicom.uid import BasicTextSRStorage
 
 from dicom_out import codes
-from dicom_out.checks import check_result
+from dicom_out.checks import check_results
 from dicom_out.groups import CONTAINS, known_class
 from dicom_out.model_result import (
     ModelDescription,
@@ -74,18 +74,18 @@ def encode_refusal(
     ResultCheckError
         It failed its check and is not returned.
     """
-    if not profile.refusals:
+    if not profile.sends("refusal"):
         return []
     identity = read_identity(sources[0])
     if profile.character_set == "utf-8":
         identity.SpecificCharacterSet = UTF_8
     character_set = character_set_of(identity)
     model = fit_model(model, character_set)
-    variant = profile.character_set if profile.character_set != "source" else ""
+    variant = profile.variant("refusal")
     series = ResultSeries(seed, "refusal", now, variant)
     with warnings.catch_warnings(action="ignore"):  # the source's values out of form, copied
         ds = EnhancedSR(
-            evidence=[evidence_of(source) for source in sources],
+            evidence=evidence_of(sources),
             content=_content(reasons, sources, model, character_set),
             series_instance_uid=series.series_instance_uid,
             series_number=SERIES_NUMBER,
@@ -104,14 +104,14 @@ def encode_refusal(
     buffer = io.BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     written = ResultObject(
-        kind="sr",
+        kind="refusal",
         sop_class_uid=str(ds.SOPClassUID),
         sop_instance_uid=str(ds.SOPInstanceUID),
         series_instance_uid=str(ds.SeriesInstanceUID),
         data=buffer.getvalue(),
         variant=variant,
     )
-    check_result(written, sources, identity, supersedes=supersedes)
+    check_results([written], sources, identity, supersedes)
     return [written]
 
 

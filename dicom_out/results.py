@@ -12,7 +12,7 @@ from typing import TypedDict
 
 from pydicom import Dataset
 
-from dicom_out.checks import check_result
+from dicom_out.checks import check_results
 from dicom_out.document import encode_document
 from dicom_out.errors import ResultInputError
 from dicom_out.groups import Group, image_groups, volume_groups
@@ -257,8 +257,7 @@ def _assemble(
         if profile.sends("pdf"):
             paper = encode_document(draft.rows, draft.printed, draft.sources, **bundle.parts("pdf"))
             written.append(bundle.write("pdf", paper))
-    for item in written:
-        check_result(item, draft.sources, bundle.identity, written, supersedes)
+    check_results(written, draft.sources, bundle.identity, supersedes)
     LOGGER.info("Wrote %d result objects of %s", len(written), bundle.model.identity.model_id)
     return written
 

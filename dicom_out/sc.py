@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,10 +12,11 @@ from pydicom.sequence import Sequence as ItemSequence
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_out import codes
+from dicom_out.laterality import copy_laterality
 from dicom_out.measurements import spacing_mm
 from dicom_out.model_result import ImageResult, ModelDescription, VolumeResult
 from dicom_out.orientation import patient_orientation
-from dicom_out.patient import LONG_STRING, read_element, read_text
+from dicom_out.patient import LONG_STRING, read_valid
 from dicom_out.render import render_image, render_montage, render_slice, slices_that_matter
 from dicom_out.series import ResultSeries, code_item, finish
 from dicom_out.words import statements, texts
@@ -26,9 +26,7 @@ SERIES_NUMBER = 9002
 """Behind the report's series."""
 
 _COPIED = (
-    "BodyPartExamined",
     "PatientOrientation",
-    "ImageLaterality",
     "LossyImageCompression",
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
@@ -183,19 +181,13 @@ def set_rgb(ds: Dataset, picture: NDArray[np.uint8]) -> None:
 def _copy_from(source: Dataset, frame: int | None, ds: Dataset) -> None:
     """Keep what tells left from right, and that pixels were compressed with loss before."""
     for keyword in _COPIED:
-        element = read_element(source, keyword)
-        if element is not None and not element.is_empty:
-            ds.add(copy.deepcopy(element))
+        element = read_valid(source, keyword)
+        if element is not None:
+            ds.add(element)
     if "PatientOrientation" not in ds:
         sides = patient_orientation(source, frame)
         ds.PatientOrientation = list(sides) if sides else ""
-    if "ImageLaterality" in ds:  # then the series has none, PS3.3 C.7.3.1
-        return
-    laterality = read_text(source, "Laterality")
-    if laterality:
-        ds.Laterality = laterality
-    elif "BodyPartExamined" not in ds:
-        ds.Laterality = ""  # type 2C: required unless the body part is known to be unpaired
+    copy_laterality(source, ds)
 
 
 def _reference(source: Dataset, frame: int | None) -> Dataset:

@@ -86,6 +86,8 @@ def encode_segmentation(
     )
     _name_frames(ds, result.frames)
     _put_background_last(ds)
+    for item in (*ds.DimensionOrganizationSequence, *ds.DimensionIndexSequence):
+        item.DimensionOrganizationUID = series.dimension_organization_uid  # else a random one
     finish(ds, source=result.sources[0], identity=identity, model=model, series=series)
     return ds
 

@@ -49,6 +49,11 @@ class ResultSeries:
         """Series Instance UID."""
         return derive_uid(self._root, self.kind, "series")
 
+    @property
+    def dimension_organization_uid(self) -> str:
+        """Dimension Organization UID (0020,9164) of a multi-frame object."""
+        return derive_uid(self._root, self.kind, "dimensions")
+
     def sop_instance_uid(self, number: int) -> str:
         """Return the SOP Instance UID of instance ``number`` (from 1)."""
         return derive_uid(self._root, self.kind, "instance", str(number))

@@ -95,7 +95,7 @@ def encode_report(
     """
     referenced = [*content.sources, *content.segmentations, *content.illustrations]
     report = Comprehensive3DSR(
-        evidence=[evidence_of(source) for source in referenced],
+        evidence=evidence_of(referenced),
         content=_content(content, model, identity),
         series_instance_uid=series.series_instance_uid,
         series_number=SERIES_NUMBER,
@@ -114,14 +114,17 @@ def encode_report(
     return report
 
 
-def evidence_of(source: Dataset) -> Dataset:
-    """Return what highdicom needs of a source; names and dates follow with the identity."""
-    evidence = Dataset()
-    for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        setattr(evidence, keyword, source[keyword].value)
-    evidence.SOPClassUID = known_class(source)
+def evidence_of(sources: Sequence[Dataset]) -> list[Dataset]:
+    """Return what highdicom needs of the sources; names and dates follow with the identity."""
+    evidence = []
+    for source in sources:
+        item = Dataset()
+        for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+            setattr(item, keyword, source[keyword].value)
+        item.SOPClassUID = known_class(source)
+        evidence.append(item)
     for keyword in REQUIRED:
-        setattr(evidence, keyword, "")
+        setattr(evidence[0], keyword, "")
     return evidence
 
 

@@ -131,12 +131,12 @@ def run_selftest(settings: Settings, destination: Destination, now: datetime) ->
 def _bundle_of(
     slices: Sequence[FileDataset], now: datetime
 ) -> Callable[[Profile], list[ResultObject]]:
-    result = _lungs(slices)
+    result = lungs_of(slices)
     seed = f"selftest/{slices[0].StudyInstanceUID}"
     return lambda profile: encode_volume(result, model=MODEL, seed=seed, now=now, profile=profile)
 
 
-def _lungs(slices: Sequence[FileDataset]) -> VolumeResult:
+def lungs_of(slices: Sequence[FileDataset]) -> VolumeResult:
     """Return the two lungs of the drawing as what a model would say."""
     values = np.stack([ds.pixel_array.astype(np.int16) - 1024 for ds in slices])
     inside = np.stack([_enclosed(plane < AIR_HU) for plane in values])

@@ -136,7 +136,7 @@ def _earlier_reports(
             .where(
                 Revision.study_id == revision.study_id,
                 Revision.number < revision.number,
-                ResultObjectRow.kind == "sr",
+                ResultObjectRow.kind.in_(("sr", "refusal")),
             )
             .order_by(Revision.number.desc(), (ResultObjectRow.variant == variant).desc())
         ).all()

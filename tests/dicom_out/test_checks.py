@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset
 
 from dicom_out import results as writer
-from dicom_out.checks import check_result
+from dicom_out.checks import check_results
 from dicom_out.errors import ResultCheckError
 from dicom_out.patient import read_identity
 from dicom_out.results import ResultObject, encode_volume
@@ -31,9 +31,14 @@ def rewritten(item: ResultObject, ds: FileDataset) -> ResultObject:
     return replace(item, data=buffer.getvalue())
 
 
+def together(damaged: ResultObject, bundle: list[ResultObject]) -> list[ResultObject]:
+    """The bundle with one object damaged."""
+    return [damaged if item.kind == damaged.kind else item for item in bundle]
+
+
 def problem(item: ResultObject, source: Dataset = SOURCE) -> str:
     with pytest.raises(ResultCheckError) as caught:
-        check_result(item, [source], read_identity(source), BUNDLE)
+        check_results(together(item, BUNDLE), [source], read_identity(source))
     assert caught.value.code == "RESULT_CHECK_FAILED"
     return caught.value.problem
 
@@ -48,8 +53,7 @@ def groups(ds: Dataset) -> list[Dataset]:
 
 
 def test_results_as_written_pass() -> None:
-    for item in BUNDLE:
-        assert check_result(item, [SOURCE], read_identity(SOURCE), BUNDLE).SOPInstanceUID
+    check_results(BUNDLE, [SOURCE], read_identity(SOURCE))
 
 
 def rename(ds: Dataset) -> None:
@@ -287,9 +291,9 @@ def test_damage_to_a_segmentation_is_caught(damage: Callable[[Dataset], None], c
     ds = read(SEGMENTATION)
     damage(ds)
     item, identity = rewritten(SEGMENTATION, ds), read_identity(VOLUME.sources[0])
-    assert check_result(SEGMENTATION, VOLUME.sources, identity, SERIES)
+    check_results(SERIES, VOLUME.sources, identity)
     with pytest.raises(ResultCheckError) as caught:
-        check_result(item, VOLUME.sources, identity, SERIES)
+        check_results(together(item, SERIES), VOLUME.sources, identity)
     assert caught.value.problem == code
     assert code in str(caught.value)
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sysconfig
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
@@ -175,6 +176,19 @@ def test_segments_are_coded_and_coloured_as_the_model_says() -> None:
     montage = next(one for one in encode(GEOMETRIES["ct"]) if one.kind == "sc")
     picture = read(montage).pixel_array
     assert (picture == (221, 130, 101)).all(axis=2).any()
+
+
+@pytest.mark.parametrize("profile", ["binary", "labelmap"])
+def test_another_day_changes_dates_only(profile: str) -> None:
+    one = written("enhanced-mr", profile)
+    two = encode_volume(
+        GEOMETRIES["enhanced-mr"], model=MODEL, seed="s", now=NOW + timedelta(days=1),
+        profile=PROFILES[profile],
+    )  # fmt: skip
+    for mine, yours in zip(map(read, one), map(read, two), strict=True):
+        different = {element.keyword for element in mine if element != yours[element.tag]}
+        assert different
+        assert all("Date" in word or "Time" in word for word in different)
 
 
 def test_types_are_what_the_profile_asks_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from inference.config import InferenceConfig
 from inference.model_server import ModelServer
 from inference.registry import scan_models
 from ledger.database import reading, transaction
-from ledger.tables import Decision, Job, PredictionRow, ReceivedObject, ResultObjectRow
+from ledger.tables import (
+    Decision,
+    Delivery,
+    Job,
+    PredictionRow,
+    ReceivedObject,
+    ResultObjectRow,
+)
+from pacsight.dispatcher import due_deliveries, mark_started
 from pacsight.samples import chest_radiograph
 from pacsight.settings import Settings
 from pacsight.stages import perform
@@ -26,6 +35,7 @@ from scp.config import CompletenessConfig
 from scp.indexer import index_received
 from scp.revisions import close_complete_studies
 from scp.segments import IDENTITY
+from tests.dicom_out.scripted_pacs import scripted_pacs
 from tests.inference.factories import write_model
 from tests.scp.received import SEGMENT, Received, radiograph
 
@@ -123,6 +133,42 @@ def test_answer_to_a_late_image_names_the_refusal_that_it_supersedes(context: St
     assert item.ReferencedSOPInstanceUID == refusal.SOPInstanceUID
 
 
+def test_peer_without_compression_gets_the_plain_bytes_then_and_at_every_retry(
+    context: StageContext,
+) -> None:
+    def full_at_first(event: Any, number: int) -> int:
+        return 0xA700 if number <= 2 else 0x0000  # both objects of the first attempt
+
+    with scripted_pacs(full_at_first) as pacs:
+        to = Destination(
+            name="pacs", ae_title="P", host="127.0.0.1", port=pacs.port, profile="packed",
+            checks_patient=False,
+        )  # fmt: skip
+        packed = Profile(name="packed", transfer_syntax="rle")
+        settings = context.settings.model_copy(
+            update={"destinations": (to,), "profiles": (packed,)}
+        )
+        context = replace(context, settings=settings)
+        follow(context, receive(context, chest_radiograph(1, consolidation=False)))
+        assert [one.encoding_id is not None for one in rows_of(context, Delivery)] == [False, True]
+        for attempt in (1, 2):
+            with reading(context.database) as session:
+                (work,) = due_deliveries(session, now=1e9)
+            with transaction(context.database) as session:
+                job_queued(session, work, "study", 100.0)
+                mark_started(session, work)
+            assert work.attempt == attempt
+            assert perform(context, work) == []
+            assert all(one.encoding_id is None for one in rows_of(context, Delivery))
+    assert {one.state for one in rows_of(context, Delivery)} == {"delivered"}
+    first, again = pacs.data_sets[:2], pacs.data_sets[2:]
+    assert first == again
+    kinds = ("sr", "sc")
+    written = [context.store.get(one.path) for one in rows_of(context, ResultObjectRow)
+               if one.kind in kinds]  # fmt: skip
+    assert all(whole.endswith(sent) for whole, sent in zip(written, again, strict=True))
+
+
 def follow(context: StageContext, work: Work) -> None:
     """Do a unit and all that follow."""
     for following in perform(context, work):
@@ -130,5 +176,5 @@ def follow(context: StageContext, work: Work) -> None:
 
 
 def reports(context: StageContext) -> list[Dataset]:
-    rows = [one for one in rows_of(context, ResultObjectRow) if one.kind == "sr"]
+    rows = [one for one in rows_of(context, ResultObjectRow) if one.kind in ("sr", "refusal")]
     return [dcmread(io.BytesIO(context.store.get(row.path))) for row in rows]

@@ -18,7 +18,9 @@ from pacsight.selftest import FIRST, LAST, SLICES
 from tests.peers.process import program
 
 SETTLE_MS = 4000
-MOST_COUNTS = 10
+MOST_LOOKS = 10
+COLOURED = 40
+"""Difference of red and blue from which a pixel is no grey."""
 SIZE = {"width": 1400, "height": 900}
 FLAGS = [
     "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
@@ -42,6 +44,16 @@ _STATE = """uid => {
     }}"""
 
 
+@dataclass(frozen=True)
+class Colours:
+    """Pixels of the viewport that are not grey: how many, and their mean column."""
+
+    warm: int
+    warm_column: float
+    cool: int
+    cool_column: float
+
+
 @dataclass
 class Seen:
     """What the viewer made of one series."""
@@ -49,8 +61,8 @@ class Seen:
     modality: str
     description: str
     picture: Path
-    coloured: dict[int, int]
-    """pixels of the viewport that are not grey, by slice: of a SEG on all, else on the first"""
+    coloured: dict[int, Colours]
+    """by slice: of a SEG on all, else on the first"""
     state: dict[str, Any]
     complaints: list[str] = field(default_factory=list)
 
@@ -119,7 +131,7 @@ def _look_at(page: Page, base: str, study_uid: str, picture: Path, one: dict[str
     coloured = _all_slices(page, picture) if one["modality"] == "SEG" else {}
     if not coloured:
         page.screenshot(path=picture)
-        coloured = {1: _coloured_pixels(page)}
+        coloured = {1: _colours(page)}
     page.remove_listener("pageerror", complain)
     return Seen(
         one["modality"],
@@ -131,10 +143,10 @@ def _look_at(page: Page, base: str, study_uid: str, picture: Path, one: dict[str
     )
 
 
-def _all_slices(page: Page, picture: Path) -> dict[int, int]:
+def _all_slices(page: Page, picture: Path) -> dict[int, Colours]:
     """Turn the wheel down and up until every slice was seen; take a picture of the middle one."""
     grid = page.locator('[data-cy="viewport-grid"]')
-    found: dict[int, int] = {}
+    found: dict[int, Colours] = {}
     for turn in [100] * 2 * SLICES + [-100] * 2 * SLICES:
         number = int(re.findall(r"\((\d+)/\d+\)", grid.inner_text())[0])
         if number not in found:
@@ -149,18 +161,21 @@ def _all_slices(page: Page, picture: Path) -> dict[int, int]:
     return found
 
 
-def _settled(page: Page) -> int:
-    """Count coloured pixels until the count stays: the overlay is drawn after the slice."""
-    counts = [_coloured_pixels(page)]
-    while len(counts) < 2 or counts[-1] != counts[-2]:
+def _settled(page: Page) -> Colours:
+    """Look until the colours stay: the overlay is drawn after the slice."""
+    looks = [_colours(page)]
+    while len(looks) < 2 or looks[-1] != looks[-2]:
         page.wait_for_timeout(700)
-        counts.append(_coloured_pixels(page))
-        if len(counts) > MOST_COUNTS:
+        looks.append(_colours(page))
+        if len(looks) > MOST_LOOKS:
             break
-    return counts[-1]
+    return looks[-1]
 
 
-def _coloured_pixels(page: Page) -> int:
+def _colours(page: Page) -> Colours:
     png = page.locator('[data-cy="viewport-grid"]').screenshot()
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-    return int(((pixels.max(axis=2) - pixels.min(axis=2)) > 40).sum())
+    warmth = pixels[..., 0] - pixels[..., 2]  # red against blue
+    columns = [np.nonzero(kind)[1] for kind in (warmth > COLOURED, warmth < -COLOURED)]
+    warm, cool = ((len(found), float(found.mean()) if len(found) else 0.0) for found in columns)
+    return Colours(*warm, *cool)

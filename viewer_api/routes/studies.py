@@ -13,6 +13,7 @@ from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dicom_out.profile import KINDS
 from ledger.database import reading, transaction
 from ledger.deliveries import queue_deliveries
 from ledger.events import record
@@ -28,8 +29,6 @@ from viewer_api.roles import Principal
 from viewer_api.study_view import is_expected, study_or_404, view_study, viewer_data
 
 router = APIRouter(prefix="/studies/{uid}")
-KINDS = ("sr", "seg", "sc", "pdf")
-"""What a profile decides about; the uploaded image itself always goes along."""
 
 
 @router.get("")
@@ -191,7 +190,10 @@ def review(
 def deliver(
     context: Web, user: Deliverer, uid: str, destination: Annotated[str, Form(max_length=64)]
 ) -> Response:
-    """Put the newest results into the outbox of a destination."""
+    """Put the newest results into the outbox of a destination, as far as its profile wants them.
+
+    An uploaded image itself always goes along.
+    """
     found = next((one for one in context.destinations if one.name == destination), None)
     if found is None:
         raise InputError("There is no such destination.")
@@ -203,8 +205,7 @@ def deliver(
         rows = [
             row
             for row in _newest_results(session, study)
-            if row.kind not in KINDS
-            or (profile.sends(row.kind) and row.variant == profile.variant(row.kind))
+            if row.kind not in KINDS or profile.takes(row.kind, row.variant)
         ]
         count = queue_deliveries(session, [row.id for row in rows], destination, now)
         detail = {"destination": destination, "objects": count}
