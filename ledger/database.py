@@ -9,7 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    create_engine,
+    event,
+    inspect,
+    literal_column,
+    make_url,
+    text,
+)
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -22,7 +33,11 @@ BUSY_TIMEOUT_S = 30.0
 WAL_RETRY_S = 0.02
 # A server behind a dead network must not hold up senders: libpq's own limits, in s and ms.
 POSTGRES_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 10}
-SCHEMA = "0009"  # the newest of ledger/migrations/versions
+SCHEMA = "0010"  # the newest of ledger/migrations/versions
+_NOW = {
+    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "extract(epoch from clock_timestamp())",
+}
 MIGRATION_LOCK = 0x50414353  # one advisory lock number for this schema; "PACS"
 
 
@@ -182,3 +197,8 @@ def reading(engine: Engine) -> Iterator[Session]:
             yield session
     except OperationalError as error:
         raise LedgerError(f"The ledger can't be read: {describe(error)}.") from error
+
+
+def clock_of(session: Session) -> ColumnElement[float]:
+    """Return the SQL for the database's own time, in seconds since 1970 UTC."""
+    return literal_column(_NOW[session.get_bind().dialect.name], Float)

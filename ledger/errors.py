@@ -4,6 +4,7 @@ Each package has one tree of its own in its ``errors.py``; all grow from here::
 
     PacsightError
     ├── LedgerError            the database can't be used
+    ├── ArchiveError           old events can't be moved into a file, or the file isn't whole
     ├── StoreError             the object store can't be used
     │   └── StoreMissingError  what the ledger names is not in it
     ├── UnreadableError        a DICOM header can't be read
@@ -36,6 +37,12 @@ class LedgerError(PacsightError):
 
     code = "LEDGER_UNAVAILABLE"
     retryable = True
+
+
+class ArchiveError(PacsightError):
+    """Old events can't be moved into a file, or such a file isn't what was written."""
+
+    code = "ARCHIVE_UNUSABLE"
 
 
 class StoreError(PacsightError):

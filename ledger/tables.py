@@ -402,7 +402,10 @@ class Worker(Base):
 
 
 class Event(Base):
-    """Who did what to what, when. Append-only."""
+    """Who did what to what, when. Append-only: the database refuses changes and deletions.
+
+    Writers leave `number` and `digest` null; :mod:`ledger.seal` fills them once, in order.
+    """
 
     __tablename__ = "event"
     id: Mapped[int] = mapped_column(BIG, primary_key=True)
@@ -411,3 +414,43 @@ class Event(Base):
     action: Mapped[str] = mapped_column(String(48))
     subject: Mapped[str] = mapped_column(String(128), index=True)
     detail: Mapped[dict[str, Any]]
+    number: Mapped[int | None] = mapped_column(BigInteger)
+    """place in the chain, from 1; null until it is sealed"""
+    digest: Mapped[str | None] = mapped_column(String(64))
+    """of this row and of the digest before it"""
+
+
+Index("ix_event_number", Event.number, unique=True)
+Index(
+    "ix_event_unsealed",
+    Event.id,
+    sqlite_where=Event.number.is_(None),
+    postgresql_where=Event.number.is_(None),
+)
+
+
+class EventArchive(Base):
+    """Events that were moved into a file; the chain goes on from its last digest."""
+
+    __tablename__ = "event_archive"
+    last_number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    first_number: Mapped[int] = mapped_column(BigInteger)
+    digest: Mapped[str] = mapped_column(String(64))
+    """of the event `last_number`"""
+    file: Mapped[str] = mapped_column(String(128))
+    sha256: Mapped[str] = mapped_column(String(64))
+    """of the file"""
+    archived_at: Mapped[float]
+
+
+class AuditForwarding(Base):
+    """How far the event log was sent to a collector of audit messages, and by whom."""
+
+    __tablename__ = "audit_forwarding"
+    collector: Mapped[str] = mapped_column(String(128), primary_key=True)
+    """host:port"""
+    sent_number: Mapped[int] = mapped_column(BigInteger)
+    holder: Mapped[str] = mapped_column(String(64))
+    """who sends, so that the order is kept"""
+    held_until: Mapped[float]
+    """by the clock of the database"""

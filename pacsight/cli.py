@@ -11,6 +11,7 @@ import typer
 from pacsight import __version__
 from pacsight.commands import (
     analyze,
+    audit,
     deliveries,
     demo,
     doctor,
@@ -75,6 +76,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(studies.app, name="studies")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(users.app, name="users")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

@@ -7,6 +7,8 @@
         ├── SettingsError          pacsight.yaml or PACSIGHT_* is wrong
         ├── AlreadyRunningError    another process holds this role
         ├── NotFoundError          no such study, model, delivery or file
+        ├── CollectorError         audit messages can't be sent now
+        ├── AuditError             the event log isn't what was written
         └── StageError             a stage of the workflow can't go on
 """
 
@@ -47,3 +49,16 @@ class StageError(OperationError):
     """A stage can't go on: what it needs is missing from the ledger or the disk."""
 
     code = "STAGE_INPUT_MISSING"
+
+
+class CollectorError(OperationError):
+    """The audit collector can't be reached, or isn't who it should be."""
+
+    code = "AUDIT_COLLECTOR_UNAVAILABLE"
+    retryable = True
+
+
+class AuditError(OperationError):
+    """The event log isn't what was written."""
+
+    code = "AUDIT_BROKEN"

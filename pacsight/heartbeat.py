@@ -13,20 +13,9 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import (
-    ColumnElement,
-    Engine,
-    Float,
-    and_,
-    func,
-    literal_column,
-    or_,
-    select,
-    update,
-)
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Engine, and_, func, or_, select, update
 
-from ledger.database import reading, transaction
+from ledger.database import clock_of, reading, transaction
 from ledger.errors import LedgerError
 from ledger.tables import Worker
 from pacsight import __version__
@@ -39,10 +28,6 @@ DEAD_AFTER_S = 18.0
 INTAKE = "intake"
 """Queue of those that read a spool."""
 REAPER_LOCK = 0x5041435A
-_NOW = {
-    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
-    "postgresql": "extract(epoch from clock_timestamp())",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +100,7 @@ class Heartbeat:
     def _beat(self) -> None:
         identity = self._identity
         with transaction(self._database) as session:
-            now = session.scalars(select(_clock(session))).one()
+            now = session.scalars(select(clock_of(session))).one()
             row = session.get(Worker, identity.executor_id)
             if row is not None:
                 row.seen_at = now
@@ -146,7 +131,7 @@ class Heartbeat:
             dead = session.scalars(
                 select(Worker).where(
                     Worker.id != self._identity.executor_id,
-                    or_(Worker.seen_at < _clock(session) - DEAD_AFTER_S, self._is_earlier_self()),
+                    or_(Worker.seen_at < clock_of(session) - DEAD_AFTER_S, self._is_earlier_self()),
                 )
             ).all()
             for worker in dead:
@@ -162,11 +147,6 @@ class Heartbeat:
 def living_spools(database: Engine) -> list[str]:
     """Return the spools that a living worker reads."""
     with reading(database) as session:
-        fresh = Worker.seen_at >= _clock(session) - DEAD_AFTER_S
+        fresh = Worker.seen_at >= clock_of(session) - DEAD_AFTER_S
         rows = session.execute(select(Worker.spool, Worker.queues).where(fresh))
         return [spool for spool, queues in rows if INTAKE in queues.split(",")]
-
-
-def _clock(session: Session) -> ColumnElement[float]:
-    """Return the SQL for the database's own time, in seconds since 1970 UTC."""
-    return literal_column(_NOW[session.get_bind().dialect.name], Float)

@@ -10,6 +10,7 @@ import threading
 from pydicom import config as pydicom_config
 
 from pacsight.exclusive import exclusive
+from pacsight.program import journalled
 from pacsight.settings import Settings, open_ledger
 from scp.listener import Listener
 
@@ -37,7 +38,10 @@ def run_receiver(settings: Settings, stop: threading.Event, *, name: str | None 
     with exclusive(settings.data_dir / f"scp-{name}.lock"):
         database = open_ledger(settings)
         _tune_process()
-        with Listener(settings.scp, settings.spool_dir, database, name) as listener:
+        with (
+            journalled(database, "scp", name),
+            Listener(settings.scp, settings.spool_dir, database, name) as listener,
+        ):
             logger.info("receiving as %s on port %d", settings.scp.ae_title, listener.port)
             stop.wait()
         database.dispose()

@@ -26,6 +26,7 @@ from dicom_out.profile import PROFILES, Profile
 from inference.config import InferenceConfig
 from ledger.database import migrate, open_database
 from ledger.store import Store, open_store
+from pacsight.audit.config import AuditConfig
 from pacsight.errors import SettingsError
 from scp.config import CompletenessConfig, ListenerConfig, Source, StatRule
 from viewer_api.config import WebConfig
@@ -72,6 +73,7 @@ class Settings(BaseSettings):
     """profiles of one's own, beside `dicom_out.profile.PROFILES`"""
     delivery: DeliveryConfig = DeliveryConfig()
     retention: RetentionConfig = RetentionConfig()
+    audit: AuditConfig = AuditConfig()
     web: WebConfig = WebConfig()
 
     @field_validator("destinations")

@@ -8,17 +8,25 @@ import socket
 import threading
 import time
 from contextlib import nullcontext
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
 import uvicorn
 
+from dicom_out.destination import Destination
 from inference.registry import scan_models
 from pacsight import __version__
 from pacsight.errors import SettingsError
 from pacsight.exclusive import exclusive
+from pacsight.program import journalled
 from pacsight.settings import Settings, open_ledger
 from scp.local_intake import LocalIntake
 from viewer_api.app import create_app
 from viewer_api.context import WebContext
+
+if TYPE_CHECKING:
+    from pacsight.selftest import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +65,21 @@ def run_web(settings: Settings, stop: threading.Event, *, name: str | None = Non
             store=settings.open_store(),
             destinations=settings.destinations,
             profile_of=settings.profile_of,
+            self_test=partial(_self_test, settings),
             ae_title=settings.scp.ae_title,
             version=__version__,
             clock=time.time,
         )
         logger.info("web app on port %d", listening.getsockname()[1])
-        asyncio.run(_serve(settings, context, listening, stop))
+        with journalled(database, "web", name):
+            asyncio.run(_serve(settings, context, listening, stop))
         database.dispose()
+
+
+def _self_test(settings: Settings, destination: Destination) -> list[Shown]:
+    from pacsight.selftest import run_selftest  # 60 MB that no other page needs
+
+    return run_selftest(settings, destination, datetime.now().astimezone())
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -15,10 +15,12 @@ from inference.model_server import ModelServer
 from inference.registry import Registry, scan_models
 from ledger.database import transaction
 from ledger.events import record
+from pacsight.audit.auditor import Auditor
 from pacsight.dispatcher import Dispatcher
 from pacsight.engine import DurableEngine
 from pacsight.exclusive import exclusive
 from pacsight.heartbeat import INTAKE, Heartbeat, Identity
+from pacsight.program import journalled
 from pacsight.proofs import Prover
 from pacsight.retention import Retention
 from pacsight.settings import Settings, open_ledger
@@ -58,56 +60,66 @@ def run_worker(
     """
     with exclusive(settings.data_dir / f"worker-{name}.lock"):
         database = open_ledger(settings)
-        registry = scan_models(settings.models_dir)
-        models = ModelServer(registry, settings.inference_config(), has_gates=True)
-        context = StageContext(
-            settings, database, settings.open_store(), registry, models, time.time
-        )
-        identity = Identity.draw(name, spool_identity(settings.spool_dir), tuple(queues))
-        engine = DurableEngine(
-            settings.engine_url,
-            executor_id=identity.executor_id,
-            perform=partial(perform, context),
-            concurrency={queue: CONCURRENCY[queue] for queue in queues if queue in CONCURRENCY},
-        )
-        heartbeat = Heartbeat(database, identity, engine.take_over)
-        heartbeat.begin()
-        engine.start()
-        heartbeat.start()
-
-        def get_ready() -> None:
-            if "predict" in queues:
-                _warm(models, registry, stop)
-            if not stop.is_set():
-                _tell_ready(database, name, queues, len(registry.models))
-
-        # Beside the work: many models take a minute, and what is due needn't wait for all of them.
-        getting_ready = threading.Thread(target=get_ready, name="warm", daemon=True)
-        getting_ready.start()
-        proving = threading.Thread(
-            target=Prover(settings, database, time.time).run,
-            args=(stop,),
-            name="prover",
-            daemon=True,
-        )
-        if "deliver" in queues:
-            proving.start()
-        if INTAKE in queues:
-            keeping = Retention(settings, database, time.time)
-            threading.Thread(
-                target=keeping.run, args=(stop,), name="retention", daemon=True
-            ).start()
         try:
-            if INTAKE in queues:
-                Dispatcher(settings, database, engine, time.time).run(stop)
-            stop.wait()
+            with Auditor(settings, database, time.time), journalled(database, "worker", name):
+                _work(settings, database, stop, name=name, queues=queues)
         finally:
-            engine.stop()
-            heartbeat.stop()
-            getting_ready.join(WARM_JOIN_S)
-            if proving.ident is not None:
-                proving.join(STOP_S)
             database.dispose()
+
+
+def _work(
+    settings: Settings,
+    database: Engine,
+    stop: threading.Event,
+    *,
+    name: str,
+    queues: Sequence[str],
+) -> None:
+    registry = scan_models(settings.models_dir)
+    models = ModelServer(registry, settings.inference_config(), has_gates=True)
+    context = StageContext(settings, database, settings.open_store(), registry, models, time.time)
+    identity = Identity.draw(name, spool_identity(settings.spool_dir), tuple(queues))
+    engine = DurableEngine(
+        settings.engine_url,
+        executor_id=identity.executor_id,
+        perform=partial(perform, context),
+        concurrency={queue: CONCURRENCY[queue] for queue in queues if queue in CONCURRENCY},
+    )
+    heartbeat = Heartbeat(database, identity, engine.take_over)
+    heartbeat.begin()
+    engine.start()
+    heartbeat.start()
+
+    def get_ready() -> None:
+        if "predict" in queues:
+            _warm(models, registry, stop)
+        if not stop.is_set():
+            _tell_ready(database, name, queues, len(registry.models))
+
+    # Beside the work: many models take a minute, and what is due needn't wait for all of them.
+    getting_ready = threading.Thread(target=get_ready, name="warm", daemon=True)
+    getting_ready.start()
+    proving = threading.Thread(
+        target=Prover(settings, database, time.time).run,
+        args=(stop,),
+        name="prover",
+        daemon=True,
+    )
+    if "deliver" in queues:
+        proving.start()
+    if INTAKE in queues:
+        keeping = Retention(settings, database, time.time)
+        threading.Thread(target=keeping.run, args=(stop,), name="retention", daemon=True).start()
+    try:
+        if INTAKE in queues:
+            Dispatcher(settings, database, engine, time.time).run(stop)
+        stop.wait()
+    finally:
+        engine.stop()
+        heartbeat.stop()
+        getting_ready.join(WARM_JOIN_S)
+        if proving.ident is not None:
+            proving.join(STOP_S)
 
 
 def _tell_ready(database: Engine, name: str, queues: Sequence[str], models: int) -> None:

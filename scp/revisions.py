@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from ledger.database import reading, transaction
 from ledger.events import record
 from ledger.tables import Instance, Revision, Series, Study
+from scp.arrivals import record_arrivals
 from scp.completeness import Confidence, Verdict, judge
 from scp.config import CompletenessConfig, StatRule
 from scp.errors import StudyExpiredError, StudyHeldError
@@ -166,6 +167,7 @@ def add_revision(session: Session, study: Study, verdict: Verdict, now: float) -
         .execution_options(synchronize_session=False)
     )
     study.open_since, study.changed_at = None, now
+    record_arrivals(session, study, revision, now)
     record(
         session,
         actor=ACTOR,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 from sqlalchemy import Engine
@@ -17,6 +17,30 @@ from ledger.store import Store
 from scp.local_intake import LocalIntake
 from viewer_api.config import WebConfig
 from viewer_api.sign_in import AddressLimit
+
+
+class Shown(Protocol):
+    """One kind of object that a self-test sent."""
+
+    @property
+    def kind(self) -> str:
+        """sr, seg, sc, pdf or source."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+
+    @property
+    def expected(self) -> str:
+        """What a reader should see."""
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the destination has all of them."""
+
+    @property
+    def answer(self) -> str:
+        """What the destination said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +57,8 @@ class WebContext:
     destinations: tuple[Destination, ...]
     profile_of: Callable[[Destination], Profile]
     """what a destination gets"""
+    self_test: Callable[[Destination], Sequence[Shown]]
+    """sends a drawn study with its results to a destination"""
     ae_title: str
     version: str
     clock: Callable[[], float]

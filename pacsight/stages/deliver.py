@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -20,7 +21,7 @@ from ledger.database import reading, transaction
 from ledger.domain import DeliveryState, Proof
 from ledger.events import record
 from ledger.tables import Delivery, ResultEncoding, ResultObjectRow
-from pacsight.stages.context import StageContext
+from pacsight.stages.context import StageContext, study_of
 from pacsight.stages.patient_check import refuse_patient
 from pacsight.work import Work
 
@@ -45,6 +46,7 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
         items = [item for _, item, _ in waiting]
         receipts = refuse_patient(context, work, destination, items)
         if not receipts:
+            _journal_begin(context, work, items)
             receipts, plain = _send(context, destination, waiting)
     with transaction(context.database) as session:
         for row, item, encoding in pending(session, work):
@@ -74,6 +76,21 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
                 now=context.clock(),
             )
     return []
+
+
+def _journal_begin(context: StageContext, work: Work, items: Sequence[ResultObjectRow]) -> None:
+    with transaction(context.database) as session:
+        record(
+            session,
+            actor=work.destination,
+            action="delivery.begun",
+            subject=study_of(session, work.revision_id).study_instance_uid,
+            detail={
+                "attempt": work.attempt,
+                "sop_classes": dict(Counter(item.sop_class_uid for item in items)),
+            },
+            now=context.clock(),
+        )
 
 
 def _send(

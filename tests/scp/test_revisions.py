@@ -48,7 +48,9 @@ def test_complete_study_gets_a_revision_with_its_reason(received: Received) -> N
     assert "3 new instance(s) in 3 series" in revision.reason
     assert {i.revision_id for i in received.all(Instance)} == {revision.id}
     assert received.all(Study)[0].open_since is None
-    (event,) = received.all(Event)
+    arrival, event = received.all(Event)
+    assert (arrival.actor, arrival.action) == ("MODALITY", "instances.received")
+    assert list(arrival.detail["sop_classes"].values()) == [3]
     assert (event.actor, event.action, event.subject) == ("completeness", "study.complete", study)
     assert close(received, 1000.0) == []
 

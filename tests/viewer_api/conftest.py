@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def make_context(database: Engine, folder: Path, **changes: object) -> WebContex
         "store": FolderStore(folder),
         "destinations": (),
         "profile_of": lambda _: STANDARD,
+        "self_test": lambda _: [],
         "ae_title": "PACSIGHT",
         "version": "0",
         "clock": time.time,
@@ -77,6 +79,19 @@ def context(sqlite_engine: Engine, tmp_path: Path) -> WebContext:
 @pytest.fixture
 def browser(context: WebContext) -> Iterator[Callable[..., Browser]]:
     """Return a function that opens a browser, signed in as someone of :data:`PEOPLE` or nobody."""
+    with browsers(context) as open_one:
+        yield open_one
+
+
+@pytest.fixture
+def browser_at() -> Iterator[Callable[[WebContext], Browser]]:
+    """Return a function that signs an administrator in at an app of its own."""
+    with ExitStack() as stack:
+        yield lambda context: stack.enter_context(browsers(context))("adam")
+
+
+@contextmanager
+def browsers(context: WebContext) -> Iterator[Callable[..., Browser]]:
     with transaction(context.database) as session:
         for login, role in PEOPLE.items():
             add_user(

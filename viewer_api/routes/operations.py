@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.orm import Session
 
 from dicom_out.delivery import echo
+from dicom_out.destination import Destination
+from ledger.anchors import noted_heads
+from ledger.audit import SUBJECT, last_verification, verify_and_record
 from ledger.database import reading, transaction
 from ledger.deliveries import retry_deliveries
 from ledger.events import record
@@ -19,10 +24,12 @@ from ledger.operations import (
     queue_figures,
 )
 from ledger.queries import list_deliveries, list_quarantined
+from ledger.seal import read_head
 from viewer_api.access import Operator
-from viewer_api.context import Web
+from viewer_api.context import Web, WebContext
 from viewer_api.errors import PageNotFoundError
 from viewer_api.pages import render
+from viewer_api.roles import Principal
 
 router = APIRouter(prefix="/operations")
 PAGE = 100
@@ -51,17 +58,33 @@ def events(
     subject: Annotated[str, Query(max_length=128)] = "",
     before: int | None = None,
 ) -> Response:
-    """Search the event log."""
+    """Search the event log, and show whether it is as it was written."""
     search = EventSearch(actor.strip(), action.strip(), subject.strip(), before)
+    asked = [name for name, value in asdict(search).items() if value]
+    with transaction(context.database) as session:
+        _record(session, context, user, "events.read", SUBJECT, asked_by=asked)
     with reading(context.database) as session:
         found = find_events(session, search, PAGE + 1)
+        values: dict[str, Any] = {
+            "verified": last_verification(session),
+            "head": read_head(session),
+        }
     return render(
         request,
         "events",
         search=search,
         events=found[:PAGE],
         before=found[PAGE - 1].id if len(found) > PAGE else None,
+        **values,
     )
+
+
+@router.post("/events/verify")
+def verify(context: Web, user: Operator) -> Response:
+    """Compute the chain of the event log again."""
+    anchors = noted_heads(context.data_dir)
+    verify_and_record(context.database, anchors, actor=user.login, now=context.clock())
+    return RedirectResponse("/operations/events", 303)
 
 
 @router.get("/deliveries")
@@ -90,25 +113,52 @@ def retry(
 @router.get("/destinations")
 def destinations(request: Request, context: Web, user: Operator) -> Response:
     """Show who gets the results."""
-    return render(request, "destinations", destinations=context.destinations, receipt=None)
+    return _destinations(request, context)
 
 
 @router.post("/destinations/{name}/echo")
 def ask(request: Request, context: Web, user: Operator, name: str) -> Response:
     """Ask a destination whether it answers (C-ECHO)."""
+    found = _destination(context, name)
+    receipt = echo(found, calling_ae_title=context.ae_title)
+    with transaction(context.database) as session:
+        subject = f"destination:{name}"
+        _record(session, context, user, "destination.echo", subject, code=receipt.code)
+    return _destinations(request, context, receipt=receipt, asked=name)
+
+
+@router.post("/destinations/{name}/selftest")
+def selftest(request: Request, context: Web, user: Operator, name: str) -> Response:
+    """Send a drawn study with its results there, and say what its readers should see."""
+    shown = context.self_test(_destination(context, name))
+    refused = [row.answer for row in shown if not row.is_delivered]
+    with transaction(context.database) as session:
+        subject = f"destination:{name}"
+        kinds = {row.kind: row.is_delivered for row in shown}
+        _record(session, context, user, "destination.selftest", subject, delivered=kinds)
+    return _destinations(request, context, shown=shown, asked=name, is_refused=bool(refused))
+
+
+def _destinations(request: Request, context: WebContext, **answer: Any) -> Response:
+    values = {"receipt": None, "shown": None, **answer}
+    return render(request, "destinations", destinations=context.destinations, **values)
+
+
+def _destination(context: WebContext, name: str) -> Destination:
     found = next((one for one in context.destinations if one.name == name), None)
     if found is None:
         raise PageNotFoundError("There is no such destination.")
-    receipt = echo(found, calling_ae_title=context.ae_title)
-    with transaction(context.database) as session:
-        record(
-            session,
-            actor=user.login,
-            action="destination.echo",
-            subject=f"destination:{name}",
-            detail={"code": receipt.code},
-            now=context.clock(),
-        )
-    return render(
-        request, "destinations", destinations=context.destinations, receipt=receipt, asked=name
+    return found
+
+
+def _record(
+    session: Session, context: WebContext, user: Principal, action: str, subject: str, **detail: Any
+) -> None:
+    record(
+        session,
+        actor=user.login,
+        action=action,
+        subject=subject,
+        detail=detail,
+        now=context.clock(),
     )

@@ -91,6 +91,7 @@ def _start(day: date | None, days: int = 0) -> float | None:
 @router.get("/worklist")
 def page(request: Request, context: Web, user: Reader, wanted: Filter) -> Response:
     """Show studies, the last received first."""
+    _note_search(context, user, "worklist", wanted.search())
     return _page(request, context, "/worklist", wanted, wanted.search())
 
 
@@ -103,6 +104,7 @@ def rows(request: Request, context: Web, user: Reader, wanted: Filter) -> Respon
 @router.get("/history")
 def history(request: Request, context: Web, user: Reader, wanted: Filter) -> Response:
     """Show what one has uploaded oneself."""
+    _note_search(context, user, "history", wanted.search())
     return _page(request, context, "/history", wanted, _own(wanted, user))
 
 
@@ -183,18 +185,27 @@ def _found(context: WebContext, path: str, wanted: Wanted, search: Search) -> di
 
 
 def _export(context: WebContext, user: Principal, search: Search, name: str) -> Response:
+    _journal(context, user, "worklist.exported", name, search)
+    headers = {"content-disposition": f'attachment; filename="pacsight-{name}.csv"'}
+    return StreamingResponse(_lines(context, search), media_type="text/csv", headers=headers)
+
+
+def _note_search(context: WebContext, user: Principal, name: str, search: Search) -> None:
+    if any(asdict(search).values()):  # the list alone is where everybody starts
+        _journal(context, user, "worklist.searched", name, search)
+
+
+def _journal(context: WebContext, user: Principal, action: str, name: str, search: Search) -> None:
+    asked = [key for key, value in asdict(search).items() if value]
     with transaction(context.database) as session:
-        asked = [key for key, value in asdict(search).items() if value]
         record(
             session,
             actor=user.login,
-            action="worklist.exported",
+            action=action,
             subject=name,
             detail={"asked_by": asked},  # which fields, not what was typed: it may be a name
             now=context.clock(),
         )
-    headers = {"content-disposition": f'attachment; filename="pacsight-{name}.csv"'}
-    return StreamingResponse(_lines(context, search), media_type="text/csv", headers=headers)
 
 
 def _lines(context: WebContext, search: Search) -> Iterator[str]:

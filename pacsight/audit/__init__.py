@@ -1,0 +1,1 @@
+"""The audit trail: sealing the event log, and telling it to the hospital's audit repository."""

@@ -1,0 +1,75 @@
+"""The engine room: is the event log whole, what does a destination take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Engine, select
+
+from dicom_out.destination import Destination
+from ledger.anchors import note_head
+from ledger.audit import verify_log
+from ledger.database import reading
+from ledger.seal import seal_events
+from ledger.tables import Event
+from pacsight.settings import Settings
+from pacsight.web import _self_test
+from tests.dicom_out.scripted_pacs import scripted_pacs
+from tests.viewer_api.conftest import Browser, make_context
+from viewer_api.context import WebContext
+
+Open = Callable[..., Browser]
+
+
+def events(context: WebContext, action: str) -> list[Event]:
+    with reading(context.database) as session:
+        return list(session.scalars(select(Event).where(Event.action == action)))
+
+
+def test_event_log_page_tells_whether_it_is_whole(browser: Open, context: WebContext) -> None:
+    one = browser("adam")
+    assert "Nobody has verified it yet" in one.get("/operations/events").text
+    seal_events(context.database)
+    assert one.submit("/operations/events/verify") == 303
+    assert "Yes: every event is what was sealed." in one.get("/operations/events").text
+
+    head = verify_log(context.database).head
+    note_head(context.data_dir, head, 1.0)
+    with context.database.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER event_never_goes")
+        connection.exec_driver_sql(f"DELETE FROM event WHERE number = {head.number}")
+    assert one.submit("/operations/events/verify") == 303
+    page = one.get("/operations/events").text
+    assert "LOG_TRUNCATED" in page
+    assert f"event {head.number} was noted outside" in page
+
+    found = one.get("/operations/events", params={"actor": "adam", "action": "audit."}).text
+    assert found.count('<code class="number">audit.verified</code>') == 2
+    reads = events(context, "events.read")
+    assert reads[-1].detail == {"asked_by": ["actor", "action"]}, "who looked, not for what"
+
+
+def test_self_test_says_what_the_destination_took_and_what_to_look_for(
+    browser_at: Callable[[WebContext], Browser], sqlite_engine: Engine, tmp_path: Path
+) -> None:
+    with scripted_pacs() as pacs:  # takes no CT and no SEG
+        there = Destination(name="pacs", ae_title="ANY", host="127.0.0.1", port=pacs.port)
+        settings = Settings(data_dir=tmp_path, destinations=(there,))
+        context = make_context(
+            sqlite_engine, tmp_path, destinations=(there,),
+            self_test=partial(_self_test, settings),
+        )  # fmt: skip
+        one = browser_at(context)
+        page = one.post(
+            "/operations/destinations/pacs/selftest", data={"csrf_token": one.csrf}
+        ).text
+        assert "It did not take everything" in page
+        assert "Left lung" in page
+        assert "CONTEXT_NOT_ACCEPTED" in page
+        assert len(pacs.instances) > 1, "report and pictures went"
+    (event,) = events(context, "destination.selftest")
+    assert event.detail["delivered"]["sr"] is True
+    assert event.detail["delivered"]["seg"] is False
+    assert one.submit("/operations/destinations/nobody/selftest") == 404
