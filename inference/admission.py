@@ -33,6 +33,16 @@ def furthest(judged: Sequence[Judged]) -> Refusal:
     return max(refusals, key=lambda pair: pair[0])[1]
 
 
+def describe_taken(taken: Sequence[InstanceFacts], of: int) -> str:
+    """Return in words what fits a model, out of a study of so many images."""
+    kinds = dict.fromkeys(
+        f"modality {_known(facts.modality)}, body part {_known(facts.body_part_examined)}, "
+        f"view {_known(facts.view_position)}"
+        for facts in taken
+    )
+    return f"Takes {len(taken)} of {of} images: {'; '.join(kinds)}."
+
+
 def judge_image(facts: InstanceFacts, manifest: Manifest) -> tuple[int, Refusal | None]:
     """Return how far an image comes with a model, and what stops it there."""
     if manifest.input.unit == "series":  # frames are slices then
@@ -218,6 +228,10 @@ def _listed(code: str, name: str, value: str, accepted: Sequence[str]) -> Refusa
 def _folded(value: str) -> str:
     """Spaces and case as in a CS value, whatever the sender wrote (PS3.5 section 6.2)."""
     return value.strip().upper()
+
+
+def _known(value: str) -> str:
+    return _shown(value) or "not stated"
 
 
 def _shown(value: str) -> str:

@@ -17,6 +17,7 @@
     │   ├── GateUnreadableError        it is not the file of a gate
     │   ├── NetworkUnknownError        the network is not on the list
     │   └── NetworkArgumentError       the network has no such argument
+    ├── ModelsFolderError              the folder of all models can't be read
     ├── ModelNotFoundError             no model of this id is installed
     ├── ImageError                     an image can't be used
     │   ├── NotAnImageError            neither DICOM, PNG nor JPEG
@@ -138,6 +139,12 @@ class NetworkArgumentError(ModelPackageError):
     """The network has no such argument, or not with this value."""
 
     code = "MODEL_NETWORK_ARGUMENT"
+
+
+class ModelsFolderError(InferenceError):
+    """The folder of the model packages can't be read."""
+
+    code = "MODELS_FOLDER_UNREADABLE"
 
 
 class ModelNotFoundError(InferenceError):

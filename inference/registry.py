@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.errors import InferenceError, ModelNotFoundError, ModelPackageError
+from inference.errors import ModelNotFoundError, ModelPackageError, ModelsFolderError
 from inference.gate import check_gate
 from inference.manifest import Manifest, load_manifest
 from inference.weights import check_weights
@@ -87,14 +87,14 @@ def scan_models(folder: Path) -> Registry:
 
     Raises
     ------
-    InferenceError
+    ModelsFolderError
         `folder` itself can't be listed.
     """
     try:
         candidates = sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError as error:
-        raise InferenceError(
-            f"The folder of models {folder} can't be read ({error.strerror}); check the settings."
+        raise ModelsFolderError(
+            f"The folder of models {folder} can't be read ({error.strerror}); correct models_dir."
         ) from error
     models: list[ModelPackage] = []
     broken: list[BrokenModel] = []

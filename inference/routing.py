@@ -8,8 +8,9 @@ among those that are left (:mod:`inference.series_selection`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from inference.admission import furthest, judge_image
+from inference.admission import describe_taken, furthest, judge_image
 from inference.manifest import Manifest
 from inference.series_selection import choose_series
 from ledger.domain import InstanceFacts, Refusal, RoutingDecision
@@ -32,12 +33,13 @@ def route(
     Returns
     -------
     list[RoutingDecision]
-        One for each model: SOP Instances by series, instance number and UID, or a refusal.
+        One for each model: SOP Instances by series, instance number and UID, with a sentence that
+        says what fits; or a refusal.
     """
     ordered = sorted(
         instances, key=lambda one: (one.series_number, one.instance_number, one.sop_instance_uid)
     )
-    return [_decide(ordered, manifest) for manifest in manifests]
+    return [_explained(_decide(ordered, manifest), ordered) for manifest in manifests]
 
 
 def refuse_instance(facts: InstanceFacts, manifest: Manifest) -> Refusal | None:
@@ -57,6 +59,14 @@ def study_refusal(decisions: Sequence[RoutingDecision]) -> Refusal | None:
         if decision.refusal is not None
     )
     return Refusal(NO_APPLICABLE_MODEL, f"Not analysed because no model applies. {reasons}")
+
+
+def _explained(decision: RoutingDecision, ordered: Sequence[InstanceFacts]) -> RoutingDecision:
+    if not decision.is_accepted:
+        return decision
+    uids = set(decision.sop_instance_uids)
+    taken = [facts for facts in ordered if facts.sop_instance_uid in uids]
+    return replace(decision, reason=describe_taken(taken, len(ordered)))
 
 
 def _decide(ordered: Sequence[InstanceFacts], manifest: Manifest) -> RoutingDecision:

@@ -195,6 +195,8 @@ class RoutingDecision:
     refusal: Refusal | None = None
     series: tuple[SeriesAnswer, ...] = ()
     """Of a model that takes one series: how each was judged."""
+    reason: str = ""
+    """Of an acceptance: what was taken, in a sentence."""
 
     @property
     def is_accepted(self) -> bool:

@@ -205,6 +205,7 @@ def _decision(session: Session, decision: Decision) -> dict[str, Any]:
         "version": decision.model_version,
         "digest": decision.model_digest,
         "refused": None if decision.is_accepted else refusal,
+        "applies_because": decision.message if decision.is_accepted else None,
         "predictions": [
             {
                 "sop_instance_uid": row.sop_instance_uid,

@@ -29,6 +29,8 @@ from pacsight.stand_in_pacs import AE_TITLE, free_port, start_pacs
 from pacsight.waiting import is_listening, wait_until
 
 MARKER = ".pacsight-demo"
+CONVERTED = "converted-models"
+"""Kept from one demo to the next."""
 START_S = 120.0
 PREPARE_S = 900.0
 """For converting every model, once for a machine."""
@@ -61,7 +63,7 @@ class Outcomes:
 
 
 def fresh_folder(folder: Path) -> Path:
-    """Make `folder` empty, if it is new or an earlier demo's.
+    """Make `folder` empty but for converted models, if it is new or an earlier demo's.
 
     Raises
     ------
@@ -70,8 +72,12 @@ def fresh_folder(folder: Path) -> Path:
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
         raise OperationError(f"{folder} is not a demo's folder; choose an empty one with --out.")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name != CONVERTED:
+            shutil.rmtree(entry)
+        elif not entry.is_dir():
+            entry.unlink()
     (folder / MARKER).touch()
     return folder
 
@@ -103,7 +109,7 @@ def demonstrate(
             say("Preparing the models for this machine; the first time it takes a minute or two.")
             if not wait_until(lambda: _is_worker_ready(database), PREPARE_S):
                 raise OperationError("The worker did not get ready in time; see pacsight.log.")
-            sent = _push(files, settings)
+            sent = _push(files, settings, say)
             say(f"{sent} objects sent and acknowledged.")
             reports = _await(database, sent, say)
             with reading(database) as session:
@@ -119,6 +125,8 @@ def write_settings(folder: Path, models_dir: Path, pacs_port: int) -> Path:
         "data_dir": str(folder / "data"),
         "models_dir": str(models_dir),
         "scp": {"host": "127.0.0.1", "port": free_port()},
+        "web": {"port": free_port()},
+        "inference": {"cache_dir": str(folder / CONVERTED)},
         "completeness": {"stack_quiet_s": 3.0},  # its sender doesn't pause
         "destinations": [
             {"name": "pacs", "ae_title": AE_TITLE, "host": "127.0.0.1", "port": pacs_port}
@@ -166,14 +174,16 @@ def _is_worker_ready(database: Engine) -> bool:
         return session.scalar(query) is not None
 
 
-def _push(files: Sequence[Path], settings: Settings) -> int:
+def _push(files: Sequence[Path], settings: Settings, say: Callable[[str], None]) -> int:
     receipts = send(files, ourselves(settings), calling_ae_title="DEMO")
     for receipt in receipts:
-        if not receipt.is_delivered and receipt.outcome is not Outcome.SKIPPED:
+        if receipt.outcome is Outcome.SKIPPED:
+            say(f"{receipt.path}: {receipt.code}: {receipt.message}")
+        elif not receipt.is_delivered:
             raise OperationError(f"A file was not taken: {receipt.code}: {receipt.message}")
     sent = sum(receipt.is_delivered for receipt in receipts)
     if not sent:
-        raise OperationError("No DICOM object is there; 'pacsight analyze' takes PNG and JPG.")
+        raise OperationError("Nothing could be sent; 'pacsight analyze' takes PNG and JPG.")
     return sent
 
 

@@ -6,9 +6,11 @@
     └── OperationError
         ├── SettingsError          pacsight.yaml or PACSIGHT_* is wrong
         ├── AlreadyRunningError    another process holds this role
+        ├── DataFolderError        data_dir can't be made or written
         ├── NotFoundError          no such study, model, delivery or file
         ├── CollectorError         audit messages can't be sent now
         ├── AuditError             the event log isn't what was written
+        ├── SelfTestError          a destination did not take the self-test
         └── StageError             a stage of the workflow can't go on
 """
 
@@ -31,6 +33,12 @@ class AlreadyRunningError(OperationError):
     """Another process of this installation has the same role and name."""
 
     code = "ALREADY_RUNNING"
+
+
+class DataFolderError(OperationError):
+    """The data folder can't be made or written."""
+
+    code = "DATA_FOLDER_UNUSABLE"
 
 
 class NotFoundError(OperationError):

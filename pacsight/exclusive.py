@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pacsight.errors import AlreadyRunningError
+from pacsight.errors import AlreadyRunningError, DataFolderError
 
 
 @contextmanager
@@ -19,9 +19,17 @@ def exclusive(path: Path) -> Iterator[None]:
     ------
     AlreadyRunningError
         Another process holds it.
+    DataFolderError
+        Its folder can't be made or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DataFolderError(
+            f"The data folder {path.parent} can't be used: {error.strerror}; correct data_dir or "
+            "the folder's owner."
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

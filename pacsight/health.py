@@ -103,7 +103,11 @@ def _outbox(settings: Settings) -> Iterator[Check]:
 
 
 def _models(settings: Settings) -> Iterator[Check]:
-    registry = scan_models(settings.models_dir)
+    try:
+        registry = scan_models(settings.models_dir)
+    except PacsightError as error:
+        yield Check("models", False, f"{error.code}: {error}")
+        return
     for package in registry.models:
         identity = package.identity
         yield Check(f"model {identity.model_id}", True, f"{identity.version}, {identity.name}.")

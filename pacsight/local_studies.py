@@ -91,12 +91,13 @@ def _nifti_facts(path: Path) -> tuple[InstanceFacts, ...]:
 
 
 def _study(uid: str, images: Sequence[tuple[Path, InstanceFacts]]) -> LocalStudy:
-    first = images[0][0]
+    chosen = {facts.sop_instance_uid: (path, facts) for path, facts in images}  # copies count once
+    paths = [path for path, _ in chosen.values()]
     return LocalStudy(
-        name=str(first if len(images) == 1 else first.parent),
+        name=str(paths[0] if len(paths) == 1 else paths[0].parent),
         study_instance_uid=uid,
-        files={facts.sop_instance_uid: path for path, facts in images},
-        facts=tuple(facts for _, facts in images),
+        files=dict(zip(chosen, paths, strict=True)),
+        facts=tuple(facts for _, facts in chosen.values()),
     )
 
 

@@ -16,9 +16,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as SettingsSourceError
 from sqlalchemy import Engine
 
 from dicom_out.destination import DeliveryConfig, Destination
@@ -159,6 +161,7 @@ def load_settings(file: Path | None = None) -> Settings:
         The file is missing or no YAML mapping, a key is unknown, or a value is wrong.
     """
     _refuse_unknown_variables(os.environ)
+    _refuse_unknown_keys(_read_environment(), Settings, ())
     path = file or _default_file()
     values: dict[str, Any] = {}
     if path is not None:
@@ -200,6 +203,16 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f"{path} must hold settings such as 'data_dir: …'.")
     return values
+
+
+def _read_environment() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Settings)()
+    except SettingsSourceError as error:
+        raise SettingsError(
+            f"{PREFIX}*: {str(error).split(' from source')[0]}; lists and sections in the "
+            "environment are written as JSON, check quotes and brackets."
+        ) from error
 
 
 def _refuse_unknown_keys(
@@ -249,4 +262,6 @@ def _nearest(name: Any, known: Any) -> str:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_input=False, include_url=False)[0]
-    return f"Setting '{'.'.join(str(part) for part in problem['loc'])}': {problem['msg']}."
+    what = problem["msg"].removeprefix("Value error, ")  # pydantic's, before our own sentences
+    where = ".".join(str(part) for part in problem["loc"])  # empty: about several settings
+    return f"Setting '{where}': {what}." if where else f"{what}."

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from inference.manifest import Manifest
+from inference.manifest import Accepts, Manifest
 from training.aims import comparison_of
 from training.explanation_card import explanation_section
 from training.gate_record import gate_text
@@ -61,15 +61,10 @@ def _what(manifest: Manifest, recipe: Recipe, size: float) -> str:
         f"threshold {output.threshold:g}"
         for output in manifest.outputs
     )
-    accepts = "; or ".join(
-        f"{'/'.join(item.modality)}, body part {_any(item.body_part_examined)}, view "
-        f"{_any(item.view_position)}, at least {item.minimum_rows} x {item.minimum_columns} pixels"
-        for item in manifest.accepts
-    )
     start = recipe.start_weights
     rows = [
         ("Findings", findings),
-        ("Takes", accepts),
+        ("Takes", takes(manifest)),
         ("Network", f"{manifest.network.name}, {size:.1f} MB, float16"),
         ("Start weights", f"{start.name} ({start.licence})" if start else "random"),
         ("Licence of the weights", manifest.licence),
@@ -78,6 +73,31 @@ def _what(manifest: Manifest, recipe: Recipe, size: float) -> str:
         ("sha256", f"`{manifest.weights.sha256}`"),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)])
+
+
+def takes(manifest: Manifest) -> str:
+    """Return in words which images the model is meant for, limits of the patient included."""
+    return "; or ".join(", ".join(_limits(item)) for item in manifest.accepts)
+
+
+def _limits(accepts: Accepts) -> Iterator[str]:
+    yield "/".join(accepts.modality)
+    yield f"body part {_any(accepts.body_part_examined)}"
+    yield f"view {_any(accepts.view_position)}"
+    yield f"at least {accepts.minimum_rows} x {accepts.minimum_columns} pixels"
+    if accepts.plane:
+        yield f"plane {_any(accepts.plane)}"
+    if accepts.contrast != "any":
+        yield f"contrast agent {accepts.contrast}"
+    for name, unit, limits in (
+        ("pixels of", "mm", accepts.pixel_spacing_mm),
+        ("slices apart", "mm", accepts.slice_spacing_mm),
+        ("age", "years", accepts.age_years),
+    ):
+        if limits is not None:
+            yield f"{name} {limits[0]:g} to {limits[1]:g} {unit}"
+    if accepts.patient_sex:
+        yield f"sex {'/'.join(accepts.patient_sex)}"
 
 
 def _any(values: tuple[str, ...]) -> str:

@@ -53,7 +53,8 @@ def _rows(study: LocalStudy, manifests: Sequence[Manifest]) -> list[dict[str, An
     for decision in route_images(study.facts, manifests):
         model, refusal = decision.model.model_id, decision.refusal
         if refusal is None:
-            rows.append(_row(study.name, model, "", "", len(decision.sop_instance_uids)))
+            images = len(decision.sop_instance_uids)
+            rows.append(_row(study.name, model, "", decision.reason, images))
         else:
             rows.append(_row(study.name, model, refusal.code, refusal.message))
         rows[-1]["series"] = [_series(answer) for answer in decision.series]

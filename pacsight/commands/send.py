@@ -62,13 +62,14 @@ def send(
     else:
         typer.echo(f"{len(receipts) - len(failed)} sent, {len(failed)} not.")
         for receipt in failed:
-            typer.echo(f"{receipt.code}: {receipt.message} ({receipt.sop_instance_uid})", err=True)
+            typer.echo(f"{receipt.path}: {receipt.code}: {receipt.message}", err=True)
     if failed or not receipts:
         raise typer.Exit(1)
 
 
 def _row(receipt: DeliveryReceipt) -> dict[str, object]:
     return {
+        "file": str(receipt.path),
         "sop_instance_uid": receipt.sop_instance_uid,
         "status": receipt.status,
         "delivered": receipt.is_delivered,

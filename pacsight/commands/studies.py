@@ -182,7 +182,7 @@ def decision_rows(decision: dict[str, Any]) -> list[list[str]]:
         for prediction in decision["predictions"]
         for text in prediction_texts(prediction)
     ]
-    return rows or [[model, "applied", "", results]]
+    return [[model, "applied", decision["applies_because"] or "", ""], *rows]
 
 
 def prediction_texts(prediction: dict[str, Any]) -> list[str]:

@@ -87,7 +87,7 @@ def _row(revision_id: int, decision: RoutingDecision, now: float) -> Decision:
         model_digest=decision.model.digest,
         is_accepted=decision.is_accepted,
         code=decision.refusal.code if decision.refusal else None,
-        message=decision.refusal.message if decision.refusal else None,
+        message=decision.refusal.message if decision.refusal else decision.reason,
         sop_instance_uids=list(decision.sop_instance_uids),
         created_at=now,
     )

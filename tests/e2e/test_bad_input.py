@@ -5,24 +5,29 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ImplicitVRLittleEndian
 from typer.testing import CliRunner
 
 from dicom_out.delivery import send
 from ledger.database import reading
-from ledger.queries import list_quarantined
 from ledger.tables import ReceivedObject
 from pacsight.cli import app
 from pacsight.errors import OperationError
 from pacsight.samples import SamplePatient, chest_radiograph, ct_series
+from pacsight.settings import CONFIG_VARIABLE
+from scp.spool import open_object
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import wait_until
+from tests.scp.raw_peer import EXPLICIT_LITTLE, RawPeer, store_message
+from tests.scp.received import data_set_bytes
 from tests.service import REPOSITORY, Service
 
 pytestmark = pytest.mark.peer
@@ -63,6 +68,13 @@ def _as_video() -> Dataset:
     return dataset
 
 
+def _private() -> Dataset:
+    dataset = _radiograph(15)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID("1.2.3.4")
+    dataset.file_meta.TransferSyntaxUID = UID("1.2.3.5")
+    return dataset
+
+
 def _one_pixel() -> Dataset:
     return _radiograph(13, rows=1, columns=1)
 
@@ -75,6 +87,7 @@ REFUSED: dict[str, tuple[Callable[[], Dataset], str]] = {
     "wrong modality": (_wrong_modality, "MODALITY_NOT_ACCEPTED"),
     "no pixel data": (_without_pixels, "NO_PIXEL_DATA"),
     "video": (_as_video, "TRANSFER_SYNTAX_UNSUPPORTED"),
+    "private class in a private syntax": (_private, "TRANSFER_SYNTAX_UNSUPPORTED"),
     "one pixel": (_one_pixel, "IMAGE_TOO_SMALL"),
 }
 
@@ -84,7 +97,7 @@ def test_unsuitable_studies_are_refused_with_a_code(service: Service, tmp_path: 
     for name, (make, code) in REFUSED.items():
         dataset = make()
         path = tmp_path / f"{name}.dcm"
-        dataset.save_as(path, enforce_file_format=True)
+        dataset.save_as(path, enforce_file_format=True, implicit_vr=False, little_endian=True)
         (receipt,) = send([path], service.itself, calling_ae_title="TEST")
         assert receipt.is_delivered, (name, receipt)
         expected[str(dataset.StudyInstanceUID)] = code
@@ -94,53 +107,78 @@ def test_unsuitable_studies_are_refused_with_a_code(service: Service, tmp_path: 
         assert [d["refused"]["code"] for d in report["revisions"][0]["decisions"]] == [code]
 
 
-def test_damaged_object_is_kept_in_quarantine_with_its_reason(
-    service: Service, tmp_path: Path
-) -> None:
-    path = tmp_path / "cut.dcm"
-    _radiograph(21).save_as(path)
-    path.write_bytes(path.read_bytes()[:-5000])
-    (receipt,) = send([path], service.itself, calling_ae_title="TEST")
-    assert receipt.is_delivered  # the bytes are safe; what they mean is found out later
+def _small(seed: int, *, without: str = "") -> bytes:
+    dataset = _radiograph(seed, rows=64, columns=64)
+    if without:
+        del dataset[without]
+    return data_set_bytes(dataset)
 
-    def quarantined() -> list[dict[str, object]]:
+
+QUARANTINED: dict[str, tuple[bytes, str]] = {
+    "1.2.21": (_small(21)[:-5000], "TRUNCATED"),
+    "1.2.22": (_small(22, without="StudyInstanceUID"), "UID_MISSING"),
+    "1.2.23": (_small(23), "UID_MISMATCH"),
+    "1.2.24": (b"Dear colleague, enclosed please find nothing at all.\n" * 20, "HEADER_UNREADABLE"),
+    "1.2.25": (b"", "HEADER_UNREADABLE"),
+}
+"""What a sender may send under a SOP Instance UID, and why it is set aside."""
+
+
+def test_unreadable_objects_are_kept_in_quarantine_with_their_reason(service: Service) -> None:
+    class_uid = DigitalXRayImageStorageForPresentation
+    with RawPeer(service.port).associate((class_uid, [EXPLICIT_LITTLE])) as peer:
+        for uid, (body, _) in QUARANTINED.items():
+            peer.send(store_message(body, instance_uid=uid, class_uid=class_uid))
+            assert peer.read_status() == 0  # the bytes are safe; what they mean is found out later
+
+    def listed() -> list[dict[str, Any]]:
+        command = ["studies", "list", "--quarantined", "--json"]
+        done = CliRunner().invoke(app, command, env={CONFIG_VARIABLE: str(service.config)})
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows if len(rows) == len(QUARANTINED) else []
+
+    for row in wait_until(listed, "quarantine"):
+        body, code = QUARANTINED[row["sop_instance_uid"]]
+        assert row["code"] == code
+        assert row["reason"].endswith(".")
         with reading(service.ledger) as session:
-            return list_quarantined(session)
-
-    (row,) = wait_until(quarantined, "quarantine")
-    assert row["code"] == "TRUNCATED"
-    assert "again" in str(row["reason"])
-    with reading(service.ledger) as session:
-        stored = session.get_one(ReceivedObject, row["id"])
-    assert (service.settings.spool_dir / stored.segment).stat().st_size >= stored.size
+            stored = session.get_one(ReceivedObject, row["id"])
+        spool = service.settings.spool_dir
+        with open_object(spool, stored.segment, stored.offset, stored.size) as file:
+            assert file.read().endswith(body)
 
 
-@pytest.mark.parametrize(
-    ("character_sets", "name"),
-    [
-        (("ISO_IR 192",), "Nguyễn^Văn=阮^文"),
-        (("GB18030",), "Zhang^XiaoDong=张^小东"),
-        (("", "ISO 2022 IR 149"), "Hong^Gildong=洪^吉洞=홍^길동"),
-        (("ISO_IR 100",), "Buc^Jérôme"),
-    ],
-)
-def test_names_come_back_as_they_were(
-    character_sets: tuple[str, ...], name: str, service: Service, pacs: Orthanc, tmp_path: Path
-) -> None:
-    patient = SamplePatient(patient_name=name, character_set=character_sets)
-    dataset = _radiograph(100 + len(name), patient=patient)
-    path = tmp_path / "name.dcm"
-    dataset.save_as(path)
-    send([path], service.itself, calling_ae_title="TEST")
-    uid = str(dataset.StudyInstanceUID)
-    assert service.wait_until_settled(uid)["state"] == "done"
-    results = []
+NAMES: dict[tuple[str, ...], str] = {
+    ("ISO_IR 192",): "Nguyễn^Văn=阮^文",
+    ("GB18030",): "Zhang^XiaoDong=张^小东",
+    ("GBK",): "Wang^XiaoDong=王^小东",
+    ("", "ISO 2022 IR 149"): "Hong^Gildong=洪^吉洞=홍^길동",
+    ("ISO 2022 IR 13", "ISO 2022 IR 87"): "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう",
+    ("ISO_IR 100",): "Buc^Jérôme",
+}
+
+
+def test_names_come_back_as_they_were(service: Service, pacs: Orthanc, tmp_path: Path) -> None:
+    expected = {}
+    for seed, (character_sets, name) in enumerate(NAMES.items(), start=100):
+        patient = SamplePatient(patient_name=name, character_set=character_sets)
+        dataset = _radiograph(seed, patient=patient)
+        dataset.save_as(tmp_path / f"{seed}.dcm")
+        expected[str(dataset.StudyInstanceUID)] = name
+    send([tmp_path], service.itself, calling_ae_title="TEST")
+    results = defaultdict(list)
+    for uid in expected:
+        report = service.wait_until_settled(uid)
+        assert report["state"] == "done"
+        (decision,) = report["revisions"][0]["decisions"]
+        assert decision["applies_because"].startswith("Takes 1 of 1 images")
     for instance in pacs.instances():
         data = pacs.http.get(f"/instances/{instance['ID']}/file").content
-        result = dcmread(io.BytesIO(data))
-        if result.StudyInstanceUID == uid:
-            results.append(str(result.PatientName))
-    assert results == [name, name]
+        result = dcmread(io.BytesIO(data), stop_before_pixels=True)
+        results[str(result.StudyInstanceUID)].append(str(result.PatientName))
+    assert {uid: results[uid] for uid in expected} == {
+        uid: [name, name] for uid, name in expected.items()
+    }
 
 
 def test_model_folder_with_a_wrong_digest_is_reported_and_skipped(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import pacsight.demonstration
-from pacsight.demonstration import demonstrate, fresh_folder
+from pacsight.demonstration import CONVERTED, MARKER, demonstrate, fresh_folder
 from pacsight.errors import OperationError
 from pacsight.samples import chest_radiograph
 from pacsight.stand_in_pacs import start_receiver
@@ -54,10 +54,22 @@ def test_own_folder_without_orthanc_shows_what_was_quarantined(
     said: list[str] = []
     outcomes = demonstrate([own], fresh_folder(tmp_path / "out"), one_model(), said.append)
     assert "own" in said[0]
+    assert any("notes.txt: NOT_DICOM" in sentence for sentence in said)
     (study,) = outcomes.studies
     assert study.is_well
     assert len(study.results) == 2
     assert [item["code"] for item in outcomes.quarantined] == ["TRUNCATED"]
+
+
+def test_folder_of_an_earlier_demo_keeps_only_the_converted_models(tmp_path: Path) -> None:
+    folder = fresh_folder(tmp_path / "demo")
+    for name in ("data/spool/old", f"{CONVERTED}/model.xml"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    (folder / "pacsight.log").touch()
+    fresh_folder(folder)
+    assert {path.name for path in folder.iterdir()} == {MARKER, CONVERTED}
+    assert (folder / CONVERTED / "model.xml").exists()
 
 
 def test_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:

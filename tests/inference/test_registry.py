@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.errors import InferenceError, ModelNotFoundError
+from inference.errors import ModelNotFoundError, ModelsFolderError
 from inference.registry import ModelPackage, Registry, scan_models
 from tests.inference.factories import manifest_data, write_manifest
 
@@ -50,7 +50,7 @@ def test_changed_byte_in_the_weights_breaks_the_model(toy: ModelPackage, tmp_pat
 
 
 def test_unreadable_root_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InferenceError, match="check the settings"):
+    with pytest.raises(ModelsFolderError, match="correct models_dir"):
         scan_models(tmp_path / "absent")
 
 

@@ -112,6 +112,8 @@ def test_only_fitting_images_of_a_study_are_taken_in_order() -> None:
     for order in permutations(study):
         (decision,) = route(order, [manifest()])
         assert decision.sop_instance_uids == ("1", "2", "3", "4")
+        fits = "modality DX, body part CHEST, view PA"
+        assert decision.reason == f"Takes 4 of 5 images: {fits}."
 
 
 @pytest.mark.parametrize(

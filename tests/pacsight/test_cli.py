@@ -116,15 +116,28 @@ def test_doctor_reports_a_broken_model_and_a_silent_destination(
     checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)}
     assert checks["model broken"]["message"].startswith("MODEL_MANIFEST_MISSING")
     assert checks["destination pacs"]["message"].startswith("DESTINATION_UNREACHABLE")
+    settings_file.write_text(text.replace(str(models), str(tmp_path / "nowhere")))
+    checks = {check["name"]: check for check in json.loads(run("doctor", "--json").stdout)}
+    assert checks["models"]["message"].startswith("MODELS_FOLDER_UNREADABLE")
+    assert "destinations" in checks  # what comes after is looked at too
+
+
+def test_send_names_the_files_that_it_leaves_out(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "letter.dcm").write_text("Dear colleague")
+    done = run("send", tmp_path / "letter.dcm", "--to", "PACS@127.0.0.1:1")
+    assert done.returncode == 1
+    assert f"{tmp_path / 'letter.dcm'}: NOT_DICOM: The file is no DICOM file" in done.stderr
 
 
 def test_route_explains_every_answer(run: Run, tmp_path: Path) -> None:
     chest_radiograph(1, consolidation=True).save_as(tmp_path / "dx.dcm")
+    shutil.copy(tmp_path / "dx.dcm", tmp_path / "copy.dcm")  # the same instance counts once
     ct_series(2)[0].save_as(tmp_path / "ct.dcm")
-    done = run("route", tmp_path / "dx.dcm", tmp_path / "ct.dcm", "--json")
+    done = run("route", *(tmp_path / f"{name}.dcm" for name in ("copy", "dx", "ct")), "--json")
     rows = {Path(row["input"]).name: row for row in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 0
     assert rows["dx.dcm"]["applies"]
+    assert rows["dx.dcm"]["message"].startswith("Takes 1 of 1 images: modality DX, ")
     assert rows["ct.dcm"]["code"] == "MODALITY_NOT_ACCEPTED"
     assert run("route", tmp_path / "ct.dcm").returncode == 1
 

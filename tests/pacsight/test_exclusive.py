@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pacsight.errors import AlreadyRunningError
+from pacsight.errors import AlreadyRunningError, DataFolderError
 from pacsight.exclusive import exclusive
 
 HOLD = """
@@ -34,6 +34,14 @@ def test_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> 
         holder.wait()
         with exclusive(path):
             pass
+
+
+def test_folder_that_can_not_be_made_is_one_sentence() -> None:
+    with (
+        pytest.raises(DataFolderError, match="correct data_dir"),
+        exclusive(Path("/proc/x/a.lock")),
+    ):
+        pass
 
 
 def test_what_fails_inside_is_not_taken_for_a_held_lock(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_destinations_can_come_from_the_environment(
             "Unknown setting 'destinations.ae_titel'. Did you mean 'ae_title'?",
         ),
         ("scp: {port: many}", "Setting 'scp.port': Input should be a valid integer"),
-        ("scp: {ae_title: A TITLE THAT IS TOO LONG}", "Setting 'scp.ae_title'"),
+        ("scp: {ae_title: A TITLE THAT IS TOO LONG}", "Setting 'scp.ae_title': an AE title has"),
         ("scp: {allowed_peers: [{address: nowhere}]}", "Setting 'scp.allowed_peers.0.address'"),
         (
             "destinations: [{name: a, ae_title: X, host: h, port: 1},"
@@ -86,6 +86,23 @@ def test_unknown_variable_is_refused_with_the_nearest(
     monkeypatch.setenv("PACSIGHT_SCP__PROT", "104")
     with pytest.raises(SettingsError, match="Did you mean 'PACSIGHT_SCP__PORT'"):
         load_settings(_file(tmp_path, ""))
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("[{", 'error parsing value for field "destinations"; lists and sections'),
+        ('[{"nmae": "a"}]', "Unknown setting 'destinations.nmae'. Did you mean 'name'?"),
+        ('[{"name": "a"}]', "Setting 'destinations.0.ae_title': Field required."),
+    ],
+)
+def test_wrong_variable_is_refused_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv("PACSIGHT_DESTINATIONS", value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(_file(tmp_path, ""))
+    assert sentence in str(caught.value)
 
 
 def test_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 
 from inference.manifest import load_manifest
 from tests.training.conftest import Cli
+from training.card import takes
 from training.errors import GoldenCaseError
 from training.golden import golden_picture, read_golden, wave_pattern
 from training.recipe import load_recipe
-from training.verify import check_record, verify_folder
+from training.verify import CARD_NAME, check_record, verify_folder
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 SHIPPED = sorted(path.parent.name for path in CHECKPOINTS.glob("*/manifest.yaml"))
@@ -164,6 +165,8 @@ GOLDEN_SAMPLES = [[64, 217, 139], [93, 108, 205], [236, 49, 156]]
 def test_shipped_checkpoint_verifies(folder: Path) -> None:
     assert [check for check in verify_folder(folder) if not check.is_passed] == []
     assert sum(path.stat().st_size for path in folder.iterdir()) < MAX_BYTES
+    limits = takes(load_manifest(folder))  # a hand at the manifest forgets the card
+    assert f"| Takes | {limits} |" in (folder / CARD_NAME).read_text()
 
 
 def test_pneumonia_model_is_shipped() -> None:
