@@ -37,7 +37,7 @@ def queue_deliveries(
         )
         for one in new
     )
-    _touch(session, new, now)
+    touch_results(session, new, now)
     return len(new)
 
 
@@ -63,11 +63,12 @@ def retry_deliveries(session: Session, *, delivery_id: int | None, actor: str, n
             detail={"destination": row.destination, "attempts": row.attempts},
             now=now,
         )
-    _touch(session, [row.result_object_id for row in rows], now)
+    touch_results(session, [row.result_object_id for row in rows], now)
     return len(rows)
 
 
-def _touch(session: Session, result_object_ids: Sequence[int], now: float) -> None:
+def touch_results(session: Session, result_object_ids: Sequence[int], now: float) -> None:
+    """Have the worklist show anew the studies of some results."""
     revisions = session.scalars(
         select(Decision.revision_id)
         .join(ResultObjectRow, ResultObjectRow.decision_id == Decision.id)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from ledger.deliveries import touch_results
 from ledger.domain import DeliveryState, Proof
 from ledger.events import record
 from ledger.tables import Decision, Delivery, ResultObjectRow, Revision, Study
@@ -179,7 +180,9 @@ def send_again(
 
     What has been on its way for too long becomes a dead letter.
     """
-    for row, one in _still(session, sent):
+    rows = _still(session, sent)
+    touch_results(session, [row.result_object_id for row, _ in rows], now)
+    for row, one in rows:
         is_late = due_at > row.queued_at + give_up_after_s
         row.state = DeliveryState.DEAD if is_late else DeliveryState.PENDING
         row.next_attempt_at = None if is_late else due_at

@@ -26,6 +26,7 @@ from scp.completeness import StudyEvidence, Tally
 from scp.stacks import examine
 from scp.urgency import Request
 
+EMPTY = (0, 0)
 IN_PROGRESS = "IN PROGRESS"
 """Performed Procedure Step Status, PS3.3 section C.4.14"""
 BURST_S = 0.5
@@ -127,12 +128,22 @@ class EvidenceReader:
             .group_by(Study.id, Study.study_instance_uid, Study.open_since, Study.last_received_at)
         )
         closing = _load_associations(session, which)
+        signatures, said = _signatures(session, which), _load_announcements(session, which)
         evidence = {}
         for study_id, uid, open_since, last_at, instances, series in session.execute(counts).all():
             closed = closing.get(study_id, _Closing())
             more: dict[str, Any] = {"has_stack": True}  # patience, until it is known
             if now - last_at >= BURST_S:
-                more = self._witnesses(session, study_id, uid, closed.senders)
+                content = self._content(session, study_id, signatures.get(study_id, EMPTY))
+                in_progress, announced = _announced(said.get(uid, ()), content.uids)
+                more = {
+                    "has_stack": content.has_stack,
+                    "missing": content.missing,
+                    "stated": content.stated,
+                    "steps_in_progress": in_progress,
+                    "announced": announced,
+                    "source": self._source(session, study_id, uid, content, closed.senders),
+                }
             evidence[study_id] = StudyEvidence(
                 open_since=open_since or 0.0,
                 last_received_at=last_at,
@@ -154,25 +165,12 @@ class EvidenceReader:
 
     def request(self, session: Session, study_id: int) -> Request:
         """Return how urgent a study is, as far as its objects tell."""
-        return self._content(session, study_id).request
+        signature = _signatures(session, Study.id == study_id).get(study_id, EMPTY)
+        return self._content(session, study_id, signature).request
 
     def forget(self, study_id: int) -> None:
         """Drop what is remembered of a study that is closed."""
         self._contents.pop(study_id, None)
-
-    def _witnesses(
-        self, session: Session, study_id: int, uid: str, senders: Collection[str]
-    ) -> dict[str, Any]:
-        content = self._content(session, study_id)
-        in_progress, announced = _announced(session, uid, content.uids)
-        return {
-            "has_stack": content.has_stack,
-            "missing": content.missing,
-            "stated": content.stated,
-            "steps_in_progress": in_progress,
-            "announced": announced,
-            "source": self._source(session, study_id, uid, content, senders),
-        }
 
     def _source(
         self,
@@ -197,12 +195,8 @@ class EvidenceReader:
         )
         return compare_source(answer, content.counts, own)
 
-    def _content(self, session: Session, study_id: int) -> _Content:
+    def _content(self, session: Session, study_id: int, signature: tuple[int, int]) -> _Content:
         is_held = and_(Series.study_id == study_id, Instance.is_current)
-        count, newest = session.execute(
-            select(func.count(Instance.id), func.max(Instance.id)).join(Series).where(is_held)
-        ).one()
-        signature = (count, newest or 0)
         known = self._contents.get(study_id)
         if known is None or known[0] != signature:
             rows = session.execute(
@@ -285,13 +279,37 @@ def state_counts(instances: Collection[InstanceFacts], series: int) -> Tally | N
     return Tally(max(expected, len(instances)), missing, is_final)
 
 
-def _announced(session: Session, uid: str, held: Collection[str]) -> tuple[int, Tally | None]:
+def _signatures(session: Session, which: ColumnElement[bool]) -> dict[int, tuple[int, int]]:
+    """Return what changes whenever what studies hold does: how many instances, and the newest."""
+    rows = session.execute(
+        select(Series.study_id, func.count(Instance.id), func.max(Instance.id))
+        .join(Study, Study.id == Series.study_id)
+        .join(Instance, and_(Instance.series_id == Series.id, Instance.is_current))
+        .where(which)
+        .group_by(Series.study_id)
+    )
+    return {study_id: (count, newest) for study_id, count, newest in rows}
+
+
+def _load_announcements(
+    session: Session, which: ColumnElement[bool]
+) -> dict[str, list[tuple[str, list[str]]]]:
+    """Return status and instances of what was announced, by Study Instance UID."""
+    rows = session.execute(
+        select(Announcement.study_instance_uid, Announcement.status, Announcement.sop_instance_uids)
+        .join(Study, Study.study_instance_uid == Announcement.study_instance_uid)
+        .where(which)
+    )
+    said: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
+    for uid, status, uids in rows:
+        said[uid].append((status, uids))
+    return said
+
+
+def _announced(
+    said: Collection[tuple[str, list[str]]], held: Collection[str]
+) -> tuple[int, Tally | None]:
     """Return how many steps go on, and what the others and the notifications list."""
-    said = session.execute(
-        select(Announcement.status, Announcement.sop_instance_uids).where(
-            Announcement.study_instance_uid == uid
-        )
-    ).all()
     in_progress = sum(status == IN_PROGRESS for status, _ in said)
     listed = {one for status, uids in said if status != IN_PROGRESS for one in uids}
     if not listed:

@@ -201,6 +201,7 @@ def test_commitment_proves_and_what_is_not_held_is_sent_again(days: Callable[...
         assert box.rows()[lost].failure_reason == 0x0112
         box.ask(0)
         assert box.rows()[lost].state == DeliveryState.PENDING
+        assert box.stored().changed_at == box.now  # the worklist shows it
         assert str(box.rows()[lost].last_error).startswith("NOT_COMMITTED")
         pacs.fails = {}
         box.run(until_s=box.now + 1000)
