@@ -55,7 +55,10 @@ def _print(outcomes: Outcomes, folder: Path) -> None:
         reason = f"quarantined: {item['code']}: {item['reason']}"
         rows.append([f"object …{item['sop_instance_uid'][-8:]}", "", "", reason, "", ""])
     print_table("What came back", columns, rows)
-    typer.echo(f"DICOM results as the PACS holds them: {folder / 'results'}")
+    if any(outcome.results for outcome in outcomes.studies):
+        typer.echo(f"DICOM results as the PACS holds them: {folder / 'results'}")
+    else:
+        typer.echo("No results: nothing that was sent could be analysed.")
     for outcome in outcomes.studies:
         for picture in outcome.pictures:
             typer.echo(f"Heatmap: {picture}")
