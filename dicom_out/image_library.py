@@ -21,6 +21,7 @@ from highdicom.sr import (
 )
 from pydicom import Dataset
 from pydicom.sr.coding import Code
+from pydicom.valuerep import format_number_as_ds
 
 from dicom_out import codes
 from dicom_out.patient import read_element, read_text
@@ -30,9 +31,6 @@ ACQUISITION = RelationshipTypeValues.HAS_ACQ_CONTEXT
 
 Fact: TypeAlias = tuple[Code, Code | str | tuple[float, Code]]
 """Concept name, and a code, a text, or a number with its unit."""
-
-DS_LENGTH = 16
-"""Characters in a Decimal String, PS3.5 table 6.2-1."""
 
 
 def image_library(
@@ -90,7 +88,7 @@ def _facts(source: Dataset) -> list[Fact]:
     spacing = _pair(source, "PixelSpacing") or _pair(source, "ImagerPixelSpacing")
     if spacing:
         sides = (codes.VERTICAL_SPACING, codes.HORIZONTAL_SPACING)
-        values = ((round_decimal(text), codes.MILLIMETRE) for text in spacing)
+        values = ((float(format_number_as_ds(float(text))), codes.MILLIMETRE) for text in spacing)
         facts += zip(sides, values, strict=True)
     return facts
 
@@ -112,13 +110,3 @@ def _pair(source: Dataset, keyword: str) -> tuple[str, str] | None:
         return None
     first, second = (str(value).strip() for value in element.value)
     return (first, second) if first and second else None
-
-
-def round_decimal(text: str) -> float:
-    """Return a decimal number that fits into 16 characters."""
-    value = float(text)
-    for digits in range(15, 0, -1):
-        rounded = float(f"{value:.{digits}g}")
-        if len(str(rounded)) <= DS_LENGTH:
-            return rounded
-    return value

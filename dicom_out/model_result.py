@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -119,6 +120,20 @@ class ResultObject:
     data: bytes
     variant: str = ""
     transfer_syntax_uid: str = ExplicitVRLittleEndian
+
+    @classmethod
+    def of(cls, ds: Dataset, kind: str, variant: str) -> ResultObject:
+        """Return a finished data set as the bytes that are sent."""
+        buffer = io.BytesIO()
+        ds.save_as(buffer, enforce_file_format=True)
+        return cls(
+            kind=kind,
+            sop_class_uid=str(ds.SOPClassUID),
+            sop_instance_uid=str(ds.SOPInstanceUID),
+            series_instance_uid=str(ds.SeriesInstanceUID),
+            data=buffer.getvalue(),
+            variant=variant,
+        )
 
 
 def fit_model(model: ModelDescription, character_set: str | list[str]) -> ModelDescription:

@@ -6,15 +6,16 @@ from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.dataset import FileDataset
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_out.errors import PictureError
 from dicom_out.patient import UTF_8
-from dicom_out.sc import set_rgb
+from dicom_out.pixels import set_pixels
+from dicom_out.series import file_meta_of
 from dicom_out.uids import derive_uid
 from ledger.domain import PatientFacts
-from ledger.product import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRODUCT
+from ledger.product import PRODUCT
 
 MAX_SIDE = 65535
 """Rows (0028,0010) and Columns (0028,0011) are unsigned 16-bit numbers."""
@@ -57,10 +58,7 @@ def picture_to_dicom(
     ds.ConversionType = "DI"  # digital interface, PS3.3 C.8.6.1
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.PatientOrientation = ""
-    if array.ndim == 3:
-        set_rgb(ds, array)
-    else:
-        _set_grey(ds, array)
+    set_pixels(ds, array)
     return ds
 
 
@@ -90,27 +88,10 @@ def _refuse(array: NDArray[np.uint8]) -> None:
 
 def new_object(sop_class_uid: str, kind: str, seed: str, number: str = "") -> FileDataset:
     """Return a data set with its identifying UIDs; `kind` and `seed` decide study and series."""
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = sop_class_uid
+    ds = FileDataset("", {}, preamble=b"\x00" * 128)
     parts = (kind, seed, "instance", number) if number else (kind, seed, "instance")
-    meta.MediaStorageSOPInstanceUID = derive_uid(*parts)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    ds = FileDataset("", {}, file_meta=meta, preamble=b"\x00" * 128)
-    ds.SOPClassUID = meta.MediaStorageSOPClassUID
-    ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    ds.SOPClassUID, ds.SOPInstanceUID = sop_class_uid, derive_uid(*parts)
     ds.StudyInstanceUID = derive_uid(kind, seed, "study")
     ds.SeriesInstanceUID = derive_uid(kind, seed, "series")
+    ds.file_meta = file_meta_of(ds)
     return ds
-
-
-def _set_grey(ds: FileDataset, array: NDArray[np.uint8]) -> None:
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = array.shape
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
-    ds.PixelRepresentation = 0
-    data = np.ascontiguousarray(array).tobytes()
-    ds.PixelData = data + b"\x00" * (len(data) % 2)  # even length, PS3.5 section 8.1.1
-    ds["PixelData"].VR = "OB"

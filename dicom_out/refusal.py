@@ -5,7 +5,6 @@ No measurement could be drawn on an image, so it is no TID 1500 report.
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
@@ -101,16 +100,7 @@ def encode_refusal(
         name_sop_classes(ds, sources)
         set_predecessors(ds, supersedes)
         finish(ds, source=sources[0], identity=identity, model=model, series=series)
-    buffer = io.BytesIO()
-    ds.save_as(buffer, enforce_file_format=True)
-    written = ResultObject(
-        kind="refusal",
-        sop_class_uid=str(ds.SOPClassUID),
-        sop_instance_uid=str(ds.SOPInstanceUID),
-        series_instance_uid=str(ds.SeriesInstanceUID),
-        data=buffer.getvalue(),
-        variant=variant,
-    )
+        written = ResultObject.of(ds, "refusal", variant)
     check_results([written], sources, identity, supersedes)
     return [written]
 

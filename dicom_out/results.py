@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,7 +14,8 @@ from pydicom import Dataset
 from dicom_out.checks import check_results
 from dicom_out.document import encode_document
 from dicom_out.errors import ResultInputError
-from dicom_out.groups import Group, image_groups, volume_groups
+from dicom_out.groups import Group
+from dicom_out.image_groups import image_groups
 from dicom_out.model_result import (
     ImageResult,
     ModelDescription,
@@ -31,6 +31,7 @@ from dicom_out.sc import Capture, captures_of_images, captures_of_volume, encode
 from dicom_out.seg import encode_segmentation
 from dicom_out.series import ResultSeries
 from dicom_out.sr import ReportContent, encode_report
+from dicom_out.volume_groups import volume_groups
 from dicom_out.words import Statement, statements
 
 __all__ = [
@@ -225,16 +226,7 @@ class _Bundle:
 
     def write(self, kind: str, ds: Dataset) -> ResultObject:
         """Return an object as the bytes that are sent."""
-        buffer = io.BytesIO()
-        ds.save_as(buffer, enforce_file_format=True)
-        return ResultObject(
-            kind=kind,
-            sop_class_uid=str(ds.SOPClassUID),
-            sop_instance_uid=str(ds.SOPInstanceUID),
-            series_instance_uid=str(ds.SeriesInstanceUID),
-            data=buffer.getvalue(),
-            variant=self.profile.variant(kind),
-        )
+        return ResultObject.of(ds, kind, self.profile.variant(kind))
 
 
 def _assemble(

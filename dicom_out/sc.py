@@ -17,6 +17,7 @@ from dicom_out.measurements import spacing_mm
 from dicom_out.model_result import ImageResult, ModelDescription, VolumeResult
 from dicom_out.orientation import patient_orientation
 from dicom_out.patient import LONG_STRING, read_valid
+from dicom_out.pixels import set_pixels
 from dicom_out.render import render_image, render_montage, render_slice, slices_that_matter
 from dicom_out.series import ResultSeries, code_item, finish
 from dicom_out.words import statements, texts
@@ -151,7 +152,7 @@ def encode_capture(
     ds.SecondaryCaptureDeviceManufacturerModelName = ds.ManufacturerModelName
     ds.SecondaryCaptureDeviceSoftwareVersions = ds.SoftwareVersions
     ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = ds.ContentDate, ds.ContentTime
-    set_rgb(ds, capture.picture)
+    set_pixels(ds, capture.picture)
     aspect = _aspect_ratio(source, frame)
     if aspect is not None:
         ds.PixelAspectRatio = aspect
@@ -164,18 +165,6 @@ def _aspect_ratio(source: Dataset, frame: int | None) -> list[int] | None:
     if spacing is None or abs(spacing[0] / spacing[1] - 1) < 0.01:
         return None
     return [round(1000 * spacing[0] / spacing[1]), 1000]
-
-
-def set_rgb(ds: Dataset, picture: NDArray[np.uint8]) -> None:
-    """Fill the Image Pixel module with RGB values, uint8 [rows, columns, 3]."""
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 3, "RGB"
-    ds.PlanarConfiguration = 0
-    ds.Rows, ds.Columns = picture.shape[:2]
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
-    ds.PixelRepresentation = 0
-    data = np.ascontiguousarray(picture).tobytes()
-    ds.PixelData = data + b"\x00" * (len(data) % 2)  # even length, PS3.5 section 8.1.1
-    ds["PixelData"].VR = "OB"
 
 
 def _copy_from(source: Dataset, frame: int | None, ds: Dataset) -> None:

@@ -92,13 +92,19 @@ def finish(
         [*_acquisition_equipment(source), _algorithm_equipment(model)]
     )
     _set_times(ds, source, series.now)
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.FileMetaInformationVersion = b"\x00\x01"
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    ds.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    ds.file_meta = file_meta_of(ds)
+
+
+def file_meta_of(ds: Dataset) -> FileMetaDataset:
+    """Return the file meta information of an uncompressed object (PS3.10 section 7.1)."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta
 
 
 def code_item(code: Code) -> Dataset:

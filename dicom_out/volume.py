@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.uid import MRImageStorage
+from pydicom.valuerep import format_number_as_ds
 
 from dicom_out.errors import PictureError
 from dicom_out.picture import MAX_SIDE, describe_upload, new_object
+from dicom_out.pixels import set_pixels
 from dicom_out.uids import derive_uid
 from ledger.domain import PatientFacts
 
@@ -67,17 +69,20 @@ def volume_to_dicom(
         ds.ScanningSequence, ds.SequenceVariant = "RM", "NONE"  # research mode: not known
         ds.ScanOptions = ds.EchoTime = ds.RepetitionTime = ds.EchoTrainLength = ""
         ds.MRAcquisitionType = ""
-        ds.PixelSpacing = [_decimal(spacing[0]), _decimal(spacing[1])]
-        ds.SliceThickness = ds.SpacingBetweenSlices = _decimal(spacing[2])
+        ds.PixelSpacing = [format_number_as_ds(spacing[0]), format_number_as_ds(spacing[1])]
+        ds.SliceThickness = ds.SpacingBetweenSlices = format_number_as_ds(spacing[2])
         cosines = [*(across / spacing[1]), *(down / spacing[0])]
-        ds.ImageOrientationPatient = [_decimal(value) for value in cosines]
+        ds.ImageOrientationPatient = [format_number_as_ds(value) for value in cosines]
         corner = affine @ np.array([index, 0, 0, 1.0])
-        ds.ImagePositionPatient = [_decimal(value) for value in corner[:3]]
-        ds.RescaleSlope, ds.RescaleIntercept = _decimal(slope), _decimal(intercept)
+        ds.ImagePositionPatient = [format_number_as_ds(value) for value in corner[:3]]
+        ds.RescaleSlope, ds.RescaleIntercept = (
+            format_number_as_ds(slope),
+            format_number_as_ds(intercept),
+        )
         ds.RescaleType = "US"
-        ds.WindowCenter = _decimal((low + high) / 2)
-        ds.WindowWidth = _decimal(max(high - low, 1.0))
-        _set_pixels(ds, plane)
+        ds.WindowCenter = format_number_as_ds((low + high) / 2)
+        ds.WindowWidth = format_number_as_ds(max(high - low, 1.0))
+        set_pixels(ds, plane)
         series.append(ds)
     return series
 
@@ -92,21 +97,3 @@ def _as_integers(
     slope = (high - low) / (2 * LARGEST) or 1.0
     intercept = (high + low) / 2
     return np.rint((array - intercept) / slope).astype(np.int16), slope, intercept
-
-
-def _set_pixels(ds: FileDataset, plane: NDArray[np.int16]) -> None:
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = plane.shape
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 16, 15
-    ds.PixelRepresentation = 1
-    ds.PixelData = plane.astype("<i2").tobytes()
-    ds["PixelData"].VR = "OW"
-
-
-def _decimal(value: float) -> str:
-    """Return a Decimal String of at most 16 characters (PS3.5 table 6.2-1)."""
-    for digits in range(12, 0, -1):
-        text = f"{float(value):.{digits}g}"
-        if len(text) <= 16:
-            return text
-    return "0"

@@ -56,6 +56,19 @@ def sided() -> FileDataset:
     return ds
 
 
+def out_of_form() -> FileDataset:
+    """A header with values that no object may have."""
+    ds = source(modality="CR")
+    ds.Laterality = "L"  # of a chest
+    ds.PatientIdentityRemoved = "YES"  # but not how
+    ds.PatientSex = "W"
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "1", "99X", "Lungenr\xf6ntgen"
+    ds.ProcedureCodeSequence = ItemSequence([item])
+    del ds.SpecificCharacterSet  # which would have said what letter that is
+    return ds
+
+
 def named(name: str, *character_set: str) -> FileDataset:
     return source(patient=SamplePatient(patient_name=name, character_set=character_set))
 
@@ -68,6 +81,7 @@ SOURCES = {
     "sparse": sparse,
     "fine-spacing": fine_spacing,
     "sided": sided,
+    "out-of-form": out_of_form,
     "one-pixel": lambda: source(rows=1, columns=1),
     "korean": lambda: named("Hong^Gildong=洪^吉洞=홍^길동", "", "ISO 2022 IR 149"),
     "japanese": lambda: named("Yamada^Tarou=山田^太郎=やまだ^たろう", "", "ISO 2022 IR 87"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -142,6 +143,29 @@ def test_all_patient_and_study_attributes_come_along_but_no_others() -> None:
     assert result.ReferencedStudySequence[0].ReferencedSOPInstanceUID == "1.2.3.4"
     assert 0x00080000 not in result.ReferencedStudySequence[0]  # a retired group length
     assert "ProcedureCodeSequence" not in result  # empty
+
+
+def test_what_is_out_of_form_is_left_out_and_only_its_keyword_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ds = source()
+    ds.PatientIdentityRemoved = "YES"
+    with warnings.catch_warnings(action="ignore"):
+        ds.Occupation = "x" * 70
+        ds.AccessionNumber = "longer than sixteen characters"
+    del ds.SpecificCharacterSet
+    ds.StudyDescription = "Röntgen"
+    with caplog.at_level("WARNING"):
+        identity = read_identity(ds)
+    left_out = ("Occupation", "StudyDescription", "PatientIdentityRemoved")
+    assert not any(keyword in identity for keyword in left_out)
+    assert identity.AccessionNumber == ds.AccessionNumber
+    assert identity.PatientName == ds.PatientName
+    (said,) = (one.getMessage() for one in caplog.records if one.name == "dicom_out.patient")
+    assert all(keyword in said for keyword in left_out)
+    assert "ntgen" not in said
+    ds.DeidentificationMethod = "Blanked"
+    assert read_identity(ds).PatientIdentityRemoved == "YES"
 
 
 @pytest.mark.parametrize(("sex", "expected"), [("M", "M"), ("U", ""), ("0000", ""), ("", "")])

@@ -232,6 +232,26 @@ def test_the_capture_keeps_side_orientation_and_resolution() -> None:
     assert "AI heatmap" in capture.SeriesDescription
 
 
+@pytest.mark.parametrize(
+    ("part", "side", "expected"),
+    [
+        ("CHEST", "", ("CHEST", None)),
+        ("CHEST", "L", (None, "L")),
+        ("HAND", "R", ("HAND", "R")),
+        ("HAND", "B", ("HAND", "")),
+        ("WHOLE BODY", "", ("WHOLE BODY", "")),
+        ("", "", (None, "")),
+    ],
+)
+def test_a_side_stays_and_is_not_named_beside_a_part_without_sides(
+    part: str, side: str, expected: tuple[str | None, str | None]
+) -> None:
+    ds = source(modality="CR")
+    ds.BodyPartExamined, ds.Laterality = part, side
+    capture = read(encode(ds)[1])
+    assert (capture.get("BodyPartExamined"), capture.get("Laterality")) == expected
+
+
 def test_an_odd_number_of_bytes_is_padded() -> None:
     ds = source(rows=1, columns=1001)
     capture = read(encode(ds)[1])
