@@ -61,6 +61,7 @@ bench: setup peers ## the measurements of benchmarks/, some minutes
 
 viewers: setup peers ## the results in a real OHIF, fetched with npm; pictures in build/viewers
 	@$(BIN)/python -m tests.viewers
+	@$(BIN)/python -m tests.viewers.without_pacs
 
 soak: setup peers ## the long form of the kill matrix: KILLS (150) on each database, half an hour
 	@$(BIN)/python -m tests.reliability.matrix --kills $(KILLS)

@@ -47,7 +47,15 @@ from inference.transfer_syntaxes import DECODABLE
 from ledger.domain import InstanceFacts
 from ledger.facts import PIXEL_KEYWORDS, read_facts
 
-__all__ = ["OpenedImage", "SourceImage", "open_image", "read_frames", "read_image"]
+__all__ = [
+    "OpenedImage",
+    "SourceImage",
+    "decode_frames",
+    "open_image",
+    "read_display",
+    "read_frames",
+    "read_image",
+]
 
 MAX_FRAME_PIXELS = 250_000_000
 MAX_INFLATED_BYTES = 1 << 30
@@ -211,11 +219,50 @@ def read_frames(
             yield modality_values(pixels, frame_header(image.dataset, number - 1))
 
 
+def decode_frames(
+    source: BinaryIO, image: OpenedImage, numbers: Sequence[int]
+) -> Iterator[NDArray[Any]]:
+    """Yield frames as stored values, [rows, columns] or RGB [rows, columns, 3], one at a time.
+
+    Parameters and errors are those of :func:`read_frames`.
+    """
+    with warnings.catch_warnings(action="ignore"), _decoding():
+        yield from _frames(source, image, numbers)
+
+
+def read_display(
+    source: BinaryIO,
+    image: OpenedImage,
+    number: int = 1,
+    window: tuple[float, float, str] | None = None,
+) -> NDArray[np.float32]:
+    """Return display values of a frame, [rows, columns] or [rows, columns, 3], in [0, 1].
+
+    Parameters
+    ----------
+    number
+        Of the frame, from 1.
+    window
+        Center, width and VOI LUT Function (PS3.3 C.11.2.1.2 and C.11.2.1.3) in place of the
+        image's own; grey images only.
+
+    Raises
+    ------
+    ImageError
+        One of its kinds; nothing else escapes.
+    """
+    with warnings.catch_warnings(action="ignore"), _decoding():
+        (pixels,) = _frames(source, image, [number])
+        header = frame_header(image.dataset, number - 1)
+        if window is not None:
+            header.WindowCenter, header.WindowWidth, header.VOILUTFunction = window
+            header.pop("VOILUTSequence", None)
+        return _display_values(pixels, header)
+
+
 def _read_dicom(file: BinaryIO) -> SourceImage:
     image = open_image(file)
-    with _decoding():
-        (pixels,) = _frames(file, image, [1])
-        array = _display_values(pixels, frame_header(image.dataset))
+    array = read_display(file, image)
     return SourceImage.of(array, image.facts, image.dataset)
 
 

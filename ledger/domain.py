@@ -83,6 +83,7 @@ class InstanceFacts:
     photometric_interpretation: str = ""
     samples_per_pixel: int = 0
     bits_stored: int = 0
+    bits_allocated: int = 0
     rows: int = 0
     columns: int = 0
     number_of_frames: int = 0
@@ -115,6 +116,11 @@ class InstanceFacts:
     number_of_study_related_instances: int = 0
     number_of_series_related_instances: int = 0
     requested_procedure_priority: str = ""
+    performed_procedure_step_start_date: str = ""
+    performed_procedure_step_start_time: str = ""
+    scheduled_procedure_step_id: str = ""
+    """Of the first item of Request Attributes Sequence, as the next."""
+    requested_procedure_id: str = ""
     concatenation_uid: str = ""
     in_concatenation_total_number: int = 0
 
@@ -144,6 +150,8 @@ class PatientFacts:
     study_date: str = ""
     study_time: str = ""
     study_description: str = ""
+    study_id: str = ""
+    referring_physician_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

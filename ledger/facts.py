@@ -24,7 +24,7 @@ from pydicom.tag import BaseTag, Tag
 
 from ledger.domain import InstanceFacts, PatientFacts
 from ledger.errors import UidInvalidError, UidMissingError
-from ledger.functional_groups import first_frame_items
+from ledger.functional_groups import first_frame_items, first_item
 from ledger.patient_age import years_of
 from ledger.product import PRODUCT
 
@@ -98,6 +98,8 @@ def is_result(ds: Dataset) -> bool:
 def _instance_facts(header: _Header, ds: Dataset, patient: PatientFacts) -> InstanceFacts:
     meta = getattr(ds, "file_meta", None)
     frame = [header, *(_Header(item) for item in first_frame_items(ds))]
+    request = first_item(ds, "RequestAttributesSequence")
+    requests = [] if request is None else [_Header(request)]
     age = header.text("PatientAge")
     return InstanceFacts(
         study_instance_uid=header.uid("StudyInstanceUID"),
@@ -115,6 +117,7 @@ def _instance_facts(header: _Header, ds: Dataset, patient: PatientFacts) -> Inst
         photometric_interpretation=header.text("PhotometricInterpretation"),
         samples_per_pixel=header.number("SamplesPerPixel"),
         bits_stored=header.number("BitsStored"),
+        bits_allocated=header.number("BitsAllocated"),
         rows=header.number("Rows"),
         columns=header.number("Columns"),
         number_of_frames=header.number("NumberOfFrames"),
@@ -142,6 +145,10 @@ def _instance_facts(header: _Header, ds: Dataset, patient: PatientFacts) -> Inst
         concatenation_uid=header.text("ConcatenationUID")[:64],
         in_concatenation_total_number=header.number("InConcatenationTotalNumber"),
         requested_procedure_priority=_first_text(frame, "RequestedProcedurePriority"),
+        performed_procedure_step_start_date=header.text("PerformedProcedureStepStartDate"),
+        performed_procedure_step_start_time=header.text("PerformedProcedureStepStartTime"),
+        scheduled_procedure_step_id=_first_text(requests, "ScheduledProcedureStepID"),
+        requested_procedure_id=_first_text(requests, "RequestedProcedureID"),
     )
 
 
@@ -171,6 +178,8 @@ def _patient_facts(header: _Header) -> PatientFacts:
         study_date=header.text("StudyDate"),
         study_time=header.text("StudyTime"),
         study_description=header.text("StudyDescription"),
+        study_id=header.text("StudyID"),
+        referring_physician_name=header.text("ReferringPhysicianName"),
     )
 
 

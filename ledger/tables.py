@@ -111,6 +111,9 @@ class Study(Base):
     study_date: Mapped[str] = mapped_column(Text)
     study_time: Mapped[str] = mapped_column(Text)
     study_description: Mapped[str] = mapped_column(Text)
+    study_id: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """(0020,0010), what people call it"""
+    referring_physician_name: Mapped[str] = mapped_column(Text, default="", server_default="")
     first_received_at: Mapped[float]
     last_received_at: Mapped[float] = mapped_column(index=True)
     open_since: Mapped[float | None] = mapped_column(index=True)
@@ -144,6 +147,9 @@ Index(
 )
 
 
+Index("ix_study_by_date", Study.study_date, Study.id)
+
+
 class PatientClaim(Base):
     """Whose a study is, as some of its headers say; spellings that mean the same share a row."""
 
@@ -173,6 +179,14 @@ class Series(Base):
     body_part_examined: Mapped[str] = mapped_column(Text)
     series_description: Mapped[str] = mapped_column(Text)
     series_number: Mapped[int]
+    performed_procedure_step_start_date: Mapped[str] = mapped_column(
+        Text, default="", server_default=""
+    )
+    performed_procedure_step_start_time: Mapped[str] = mapped_column(
+        Text, default="", server_default=""
+    )
+    scheduled_procedure_step_id: Mapped[str] = mapped_column(Text, default="", server_default="")
+    requested_procedure_id: Mapped[str] = mapped_column(Text, default="", server_default="")
 
 
 class Revision(Base):
@@ -299,11 +313,13 @@ class ResultObjectRow(Base):
     """what sets its content apart from the standard one, see ``dicom_out.profile``"""
     sop_class_uid: Mapped[str] = mapped_column(UID)
     sop_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
-    series_instance_uid: Mapped[str] = mapped_column(UID)
+    series_instance_uid: Mapped[str] = mapped_column(UID, index=True)
     path: Mapped[str] = mapped_column(String(256))
     """file below the data folder"""
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
+    facts: Mapped[dict[str, Any] | None]
+    """:class:`ledger.domain.InstanceFacts`; null: written before they were kept"""
     created_at: Mapped[float]
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Engine, delete, exists, select, tuple_, update
+from sqlalchemy import ColumnElement, Engine, delete, exists, func, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from ledger.database import reading, transaction
@@ -24,6 +25,8 @@ BATCH = 50
 """Studies a transaction."""
 SHORTEST_PREFIX = 3
 """Letters that a word needs for its beginning to count; shorter ones must be whole."""
+COUNTED = 20_000
+"""Entries of a tag that are counted at most to choose where to start."""
 LAST = chr(0x10FFFF)
 
 
@@ -161,7 +164,9 @@ def _uploaders(session: Session, study: Study) -> Sequence[str]:
     ).all()
 
 
-Key = tuple[float, int]
+Filter: TypeAlias = tuple[str, str, bool]
+"""Kind and value of a tag, and whether the value is only its beginning."""
+Key: TypeAlias = tuple[float, int]
 """Place in the list: when a study was received, and its row."""
 
 
@@ -176,14 +181,15 @@ def search_worklist(
         Place of the last study of the page before.
     """
     filters = _filters(search)
-    table = StudyTag if filters else WorklistRow
+    first = _where_to_start(session, filters, limit)
+    table = WorklistRow if first is None else StudyTag
     received, key = table.received_at, table.study_id
     page = select(received, key)
-    if filters:  # start from the tag that is likely the rarest
-        page = page.where(*_is(StudyTag, *filters[0]))
-        page = page.where(*(_has_tag(key, *one) for one in filters[1:]))
-        if filters[0][2]:  # a study may have several words with this beginning
+    if first is not None:
+        page = page.where(*_is(StudyTag, *first))
+        if first[2]:  # a study may have several words with this beginning
             page = page.distinct()
+    page = page.where(*(has_tag(key, *one) for one in filters if one != first))
     if search.received_from is not None:
         page = page.where(received >= search.received_from)
     if search.received_until is not None:
@@ -200,8 +206,34 @@ def search_worklist(
     return [(row, study) for row, study in rows]
 
 
-def _filters(search: Search) -> list[tuple[str, str, bool]]:
-    """Return kind, value and whether it is a beginning, the likely rarest first."""
+def _where_to_start(session: Session, filters: list[Filter], limit: int) -> Filter | None:
+    """Return the filter whose entries in the index are the fewest to look at; None is the list.
+
+    Words that are whole lie in the list's order, so as many are read as it takes to fill the page.
+    Those with a common beginning lie in the order of the words: all of them are read and sorted,
+    which pays as long as they are few. How many there are is counted up to a limit.
+    """
+    if not filters:
+        return None
+    studies = session.scalar(select(func.max(WorklistRow.study_id))) or 1
+    counts = {one: _count(session, one) for one in filters}
+    share = prod(min(1.0, max(count, 1) / studies) for count in counts.values())
+    steps: dict[Filter | None, float] = {None: limit / share}
+    for one, count in counts.items():
+        if not one[2]:
+            steps[one] = min(count, limit / share * count / studies)
+        elif count < COUNTED:
+            steps[one] = count
+    return min(steps, key=lambda one: steps[one])
+
+
+def _count(session: Session, one: Filter) -> int:
+    some = select(StudyTag.study_id).where(*_is(StudyTag, *one)).limit(COUNTED).subquery()
+    return session.scalar(select(func.count()).select_from(some)) or 0
+
+
+def _filters(search: Search) -> list[Filter]:
+    """Return what a study's tags have to be."""
     typed = sorted(words(search.text), key=len, reverse=True)
     exact = [
         ("finding", search.finding),
@@ -227,7 +259,8 @@ def _is(
         yield tag.value == value
 
 
-def _has_tag(study_id: Any, kind: str, value: str, is_prefix: bool) -> ColumnElement[bool]:
+def has_tag(study_id: Any, kind: str, value: str, is_prefix: bool = False) -> ColumnElement[bool]:
+    """Choose studies with a tag, or one that begins so."""
     tag = aliased(StudyTag)
     return exists().where(tag.study_id == study_id, *_is(tag, kind, value, is_prefix))
 

@@ -107,7 +107,7 @@ def run_selftest(settings: Settings, destination: Destination, now: datetime) ->
         ds.StudyDescription = "Pacsight self-test"
         ds.StudyDate, ds.StudyTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     alone = settings.model_copy(update={"destinations": (destination,)})
-    objects = address(alone, _bundle_of(slices, now))
+    objects = address(alone, bundle_of(slices, now))
     with tempfile.TemporaryDirectory() as name:
         folder, plain = Path(name), {}
         kinds = {_write_source(folder, number, ds): SOURCE for number, ds in enumerate(slices)}
@@ -128,9 +128,10 @@ def run_selftest(settings: Settings, destination: Destination, now: datetime) ->
     return _shown(list(kinds.values()), receipts)
 
 
-def _bundle_of(
+def bundle_of(
     slices: Sequence[FileDataset], now: datetime
 ) -> Callable[[Profile], list[ResultObject]]:
+    """Return what writes the results about the slices of the drawing."""
     result = lungs_of(slices)
     seed = f"selftest/{slices[0].StudyInstanceUID}"
     return lambda profile: encode_volume(result, model=MODEL, seed=seed, now=now, profile=profile)

@@ -245,6 +245,10 @@ class _Index:
                 body_part_examined=facts.body_part_examined,
                 series_description=facts.series_description,
                 series_number=facts.series_number,
+                performed_procedure_step_start_date=facts.performed_procedure_step_start_date,
+                performed_procedure_step_start_time=facts.performed_procedure_step_start_time,
+                scheduled_procedure_step_id=facts.scheduled_procedure_step_id,
+                requested_procedure_id=facts.requested_procedure_id,
             )
             self._session.add(series)
             self._session.flush()

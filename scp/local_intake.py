@@ -76,14 +76,22 @@ class LocalIntake:
 
     @contextmanager
     def association(
-        self, calling_ae_title: str, address: str, *, broken_off: int | None = None
+        self,
+        calling_ae_title: str,
+        address: str,
+        *,
+        broken_off: int | None = None,
+        outcome: str = UPLOADED,
     ) -> Iterator[AssociationRecord]:
-        """Open an association in the ledger; at the end it is closed as uploaded, or as aborted.
+        """Open an association in the ledger; at the end it is closed as `outcome`, or as aborted.
 
         Parameters
         ----------
         broken_off
             Id of one that was aborted or lost, to go on with it instead.
+        outcome
+            ``uploaded`` says that everything was handed in, ``released`` only that the sender was
+            done for now.
 
         Raises
         ------
@@ -102,12 +110,12 @@ class LocalIntake:
                 record.id = _opened(session, record)
             else:
                 record.id = _opened_again(session, broken_off, self._name)
-        outcome = "aborted"
+        end = "aborted"
         try:
             yield record
-            outcome = UPLOADED
+            end = outcome
         finally:
-            self._commits.end_association(record, outcome)
+            self._commits.end_association(record, end)
 
     def store(self, record: AssociationRecord, item: LocalObject) -> None:
         """Return when the object is synced and its row committed.

@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 from ledger.errors import PacsightError
 from viewer_api.context import WebContext
+from viewer_api.dicomweb.metadata import MetadataCache
 from viewer_api.errors import InputError, PageNotFoundError, SignInNeededError, WebError
 from viewer_api.headers import GuardedApp
 from viewer_api.live import Changes
@@ -25,7 +26,7 @@ from viewer_api.routes import ROUTERS
 
 logger = logging.getLogger(__name__)
 
-UNAVAILABLE = 503
+UNAUTHORIZED, UNAVAILABLE = 401, 503
 _UNUSABLE = (RequestValidationError, OverflowError, DataError)
 """What was asked for can't be: it is not as its field is, or too large for the ledger."""
 
@@ -59,6 +60,7 @@ def create_app(context: WebContext) -> GuardedApp:
         openapi_url=None,
     )
     app.state.context = context
+    app.state.metadata = MetadataCache()
     app.mount("/static", _Assets(directory=STATIC), name="static")
     for router in ROUTERS:
         app.include_router(router)
@@ -97,7 +99,8 @@ async def _defect(request: Request, error: Exception) -> Response:
 def _answer(request: Request, error: PacsightError, status: int) -> Response:
     if _wants_page(request):
         return render(request, "error", status, code=error.code, message=str(error))
-    return JSONResponse({"code": error.code, "message": str(error)}, status)
+    headers = {"www-authenticate": 'Bearer realm="pacsight"'} if status == UNAUTHORIZED else None
+    return JSONResponse({"code": error.code, "message": str(error)}, status, headers)
 
 
 def _wants_page(request: Request) -> bool:

@@ -67,6 +67,8 @@ class WebConfig(Section):
     """in one upload, files in a zip included"""
     ohif_url: Origin | None = None
     """an OHIF viewer that shows what the PACS holds; links lead there"""
+    dicomweb_origins: tuple[Origin, ...] = ()
+    """other sites whose viewers may ask DICOMweb, with an API token; nobody by default"""
     oidc: OidcConfig | None = None
 
     @property

@@ -11,7 +11,11 @@
         ├── FormExpiredError         the CSRF token is missing or of another session
         ├── PageNotFoundError        no such page, study, upload or user
         ├── ImagesRemovedError       retention has removed images and files of results
+        ├── NotAcceptableError       none of the forms that the client takes can be given
+        ├── UnsupportedMediaError    what was sent is of a kind that isn't taken
+        ├── MalformedError           the body of a request isn't what its headers say
         ├── InputError               a field has no usable value
+        │   ├── QueryError           a parameter of DICOMweb has no usable value
         │   ├── WeakPasswordError    too short, or the login itself
         │   └── LoginTakenError      another user has this login
         ├── OidcError                the identity provider's answer can't be used
@@ -94,11 +98,39 @@ class ImagesRemovedError(WebError):
         )
 
 
+class NotAcceptableError(WebError):
+    """None of the forms that the client takes can be given."""
+
+    code = "NOT_ACCEPTABLE"
+    status = 406
+
+
+class UnsupportedMediaError(WebError):
+    """What was sent is of a kind that isn't taken."""
+
+    code = "MEDIA_TYPE_UNSUPPORTED"
+    status = 415
+
+
+class MalformedError(WebError):
+    """The body of a request isn't what its headers say."""
+
+    code = "BODY_MALFORMED"
+    status = 400
+
+
 class InputError(WebError):
     """A field has no usable value."""
 
     code = "INPUT_INVALID"
     status = 422
+
+
+class QueryError(InputError):
+    """A parameter of a DICOMweb address has no usable value."""
+
+    code = "QUERY_INVALID"
+    status = 400
 
 
 class WeakPasswordError(InputError):

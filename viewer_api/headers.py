@@ -7,11 +7,12 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from viewer_api.access import SAFE_METHODS
 from viewer_api.config import WebConfig
+from viewer_api.guests import DICOMWEB, guest_headers
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -51,6 +52,7 @@ class GuardedApp:
     def __init__(self, app: ASGIApp, config: WebConfig) -> None:
         self._app = app
         self._is_secure = config.is_secure
+        self._guests = frozenset(config.dicomweb_origins)
         self._host = urlsplit(config.public_url).netloc if config.public_url else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,9 +61,13 @@ class GuardedApp:
             await self._app(scope, receive, send)
             return
 
+        headers = Headers(scope=scope)
+        guest = guest_headers(self._guests, scope["path"], headers)
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                headers.update(guest)
                 for name, value in _ALWAYS.items():
                     headers.setdefault(name, value)
                 # Pages hold patients' data: no cache but the browser's own, for this visit.
@@ -70,26 +76,35 @@ class GuardedApp:
                     headers.setdefault("strict-transport-security", HSTS)
             await send(message)
 
-        headers = Headers(scope=scope)
-        if scope["path"] != HEALTH and self._is_foreign(scope["method"], headers):
+        if guest and scope["method"] == "OPTIONS":
+            await Response(status_code=204)(scope, receive, send_with_headers)
+            return
+        if scope["path"] != HEALTH and self._is_foreign(scope["method"], headers, guest):
             refusal = PlainTextResponse("This request comes from another site.", 403)
             await refusal(scope, receive, send_with_headers)
             return
-        if scope["method"] != "PUT":  # a file, which its room counts
+        if not _counts_itself(scope["method"], scope["path"], headers):
             receive = _limited(receive)
         with contextlib.suppress(Exception):
             await self._app(scope, receive, send_with_headers)
 
-    def _is_foreign(self, method: str, headers: Headers) -> bool:
+    def _is_foreign(self, method: str, headers: Headers, guest: dict[str, str]) -> bool:
         host = headers.get("host", "")
         if self._host is not None and host != self._host:
             return True
-        if method in SAFE_METHODS:
+        if method in SAFE_METHODS or guest:
             return False
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2] != host:
             return True
         return headers.get("sec-fetch-site") in ("cross-site", "same-site")
+
+
+def _counts_itself(method: str, path: str, headers: Headers) -> bool:
+    """Tell whether a body is a file, or DICOM instances, whose room counts what comes."""
+    kind = headers.get("content-type", "").lower()
+    is_dicom = kind.startswith(("multipart/related", "application/dicom"))
+    return method == "PUT" or (method == "POST" and path.startswith(DICOMWEB) and is_dicom)
 
 
 def _limited(receive: Receive) -> Receive:

@@ -172,7 +172,6 @@ def viewer_data(session: Session, study: Study) -> dict[str, Any]:
     )
     series: dict[int, dict[str, Any]] = {}
     order: dict[int, list[tuple[int, str, int, int]]] = {}
-    multi_frame: set[str] = set()
     for one, instance, _ in rows:
         facts = InstanceFacts.from_json(instance.facts)
         if not facts.has_pixel_data:
@@ -180,8 +179,6 @@ def viewer_data(session: Session, study: Study) -> dict[str, Any]:
         series.setdefault(one.id, {"modality": one.modality, "description": one.series_description})
         is_grey = facts.photometric_interpretation.startswith("MONOCHROME")
         frames = max(1, facts.number_of_frames) if is_grey else 1
-        if frames > 1:
-            multi_frame.add(instance.sop_instance_uid)
         order.setdefault(one.id, []).extend(
             (facts.instance_number, instance.sop_instance_uid, frame, instance.id)
             for frame in range(1, frames + 1)
@@ -198,13 +195,8 @@ def viewer_data(session: Session, study: Study) -> dict[str, Any]:
     )
     layers: list[dict[str, Any]] = []
     if revision is not None:
-        # Which frame a slice of a mask belongs to isn't stored: better none than a wrong one.
-        layers = [
-            layer
-            for layer in _layers(session, revision)
-            if layer["kind"] != "mask" or not multi_frame.intersection(layer["uids"])
-        ]
-        _sort_like_volumes(series, layers)
+        layers = _layers(session, revision)
+        sort_like_volumes(series, layers)
     return {"series": list(series.values()), "layers": layers}
 
 
@@ -218,8 +210,8 @@ def _layers(session: Session, revision: Revision) -> list[dict[str, Any]]:
     ).all()
     layers = []
     for row, model_id in rows:
-        summary, uids = row.summary, row.summary["sop_instance_uids"]
-        base = {"prediction": row.id, "model": model_id, "uids": uids}
+        summary = row.summary
+        base = {"prediction": row.id, "model": model_id, "places": places_of(summary)}
         if summary["heatmap"]:
             key, label = f"{row.id}-heatmap", summary["heatmap"]["label"]
             layers.append({**base, "kind": "heatmap", "key": key, "label": label})
@@ -253,12 +245,23 @@ def _layers(session: Session, revision: Revision) -> list[dict[str, Any]]:
     return layers
 
 
-def _sort_like_volumes(series: dict[int, dict[str, Any]], layers: list[dict[str, Any]]) -> None:
+def places_of(summary: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return SOP Instance UID and frame of each slice that a prediction is about.
+
+    None if they aren't known: of several frames their numbers were not always kept.
+    """
+    uids = summary["sop_instance_uids"]
+    frames = summary.get("frame_numbers") or [1] * len(uids)
+    places = list(zip(uids, frames, strict=True))
+    return places if len(set(places)) == len(places) else []
+
+
+def sort_like_volumes(series: dict[int, dict[str, Any]], layers: list[dict[str, Any]]) -> None:
     """Show slices in the order in which a model of series took them: by their place in space."""
     for layer in layers:
-        places = {uid: number for number, uid in enumerate(layer["uids"])}
+        places = {place: number for number, place in enumerate(layer["places"])}
         if len(places) < 2:
             continue
         for one in series.values():
-            if all(image["uid"] in places for image in one["images"]):
-                one["images"].sort(key=lambda image: places[image["uid"]])
+            if all((image["uid"], image["frame"]) in places for image in one["images"]):
+                one["images"].sort(key=lambda image: places[image["uid"], image["frame"]])

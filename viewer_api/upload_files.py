@@ -22,6 +22,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from inference.nifti import read_nifti
 from inference.pictures import SIGNATURES
 from inference.reading import read_image
+from ledger.domain import InstanceFacts
 from ledger.errors import UnreadableError
 from scp.header import find_data_set, read_header
 from scp.local_intake import LocalObject
@@ -102,8 +103,8 @@ def _nifti_suffix(start: bytes, file: BinaryIO) -> str:
     return ""
 
 
-def read_dicom(file: BinaryIO) -> tuple[LocalObject, str]:
-    """Check a Part 10 file and return it as an object to store, with its Study Instance UID.
+def read_dicom(file: BinaryIO) -> tuple[LocalObject, InstanceFacts]:
+    """Check a Part 10 file and return it as an object to store, with what it is.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def read_dicom(file: BinaryIO) -> tuple[LocalObject, str]:
     file.seek(0)
     facts = read_header(file, None, syntax).facts
     item = LocalObject(file, start, facts.sop_class_uid, facts.sop_instance_uid, syntax)
-    return item, facts.study_instance_uid
+    return item, facts
 
 
 @dataclass(frozen=True, slots=True)

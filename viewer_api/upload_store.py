@@ -343,16 +343,17 @@ def _store(
 ) -> str:
     if kind is None:
         with path.open("rb") as file:
-            item, uid = read_dicom(file)
+            item, facts = read_dicom(file)
             context.intake.store(association, item)
-        return uid
+        return facts.study_instance_uid
     uid = ""
     for dataset in _made(row, path, kind, wishes):
         with io.BytesIO() as buffer:
             dataset.save_as(buffer, enforce_file_format=True)
             buffer.seek(0)
-            item, uid = read_dicom(buffer)
+            item, facts = read_dicom(buffer)
             context.intake.store(association, item)
+            uid = facts.study_instance_uid
     return uid
 
 

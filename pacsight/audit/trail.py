@@ -254,6 +254,7 @@ _TELLERS: Mapping[str, _Teller] = {
     "web.sign_in_failed": partial(_authentication, codes.LOGIN, MINOR),
     "web.signed_out": partial(_authentication, codes.LOGOUT, SUCCESS),
     "study.viewed": partial(_accessed, "R"),
+    "study.retrieved": partial(_accessed, "R"),
     "result.reviewed": partial(_accessed, "U"),
     "study.released": partial(_accessed, "U"),
     "study.exported": _exported,

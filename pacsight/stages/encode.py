@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
+from io import BytesIO
 
+from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -15,8 +17,9 @@ from dicom_out.profile import Profile
 from dicom_out.results import encode_results, encode_volume
 from ledger.choices import upload_of
 from ledger.database import reading, transaction
-from ledger.domain import DeliveryState
+from ledger.domain import DeliveryState, InstanceFacts
 from ledger.events import record
+from ledger.facts import read_facts
 from ledger.tables import (
     Decision,
     Delivery,
@@ -171,6 +174,10 @@ def _path(decision_id: int, item: ResultObject) -> str:
     return f"{RESULTS}/{decision_id}/{item.sop_instance_uid}{suffix}.dcm"
 
 
+def _facts(item: ResultObject) -> InstanceFacts:
+    return read_facts(dcmread(BytesIO(item.data), stop_before_pixels=True))[0]
+
+
 def _fill_outbox(
     context: StageContext, session: Session, decision: Decision, objects: Sequence[Addressed]
 ) -> None:
@@ -189,6 +196,7 @@ def _fill_outbox(
             path=_path(decision.id, item),
             size=len(item.data),
             sha256=hashlib.sha256(item.data).hexdigest(),
+            facts=_facts(item).to_json(),
             created_at=now,
         )
         session.add(row)

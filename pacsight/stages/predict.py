@@ -121,6 +121,7 @@ def _predict_source(
     """Store what the model says about an image or a series; return the UIDs that it is about."""
     started = time.perf_counter()
     predictions: Sequence[Prediction]
+    frame_numbers: tuple[int, ...] = ()
     if _looks_through(context, decision):
         slices = [partial(source_image, context, work.revision_id, uid) for uid in uids]
         predictions = context.models.predict_slices(decision.model_id, slices)
@@ -128,11 +129,12 @@ def _predict_source(
         source: SourceImage | Volume
         if takes_series(context, decision):
             source = source_volume(context, work.revision_id, uids)
+            frame_numbers = source.frame_numbers
         else:
             source = source_image(context, work.revision_id, uids[0])
         predictions = [context.models.predict(decision.model_id, source)]
     seconds = (time.perf_counter() - started) / len(predictions)
-    rows = [_row(context, decision, prediction, seconds) for prediction in predictions]
+    rows = [_row(context, decision, one, seconds, frame_numbers) for one in predictions]
     with transaction(context.database) as session:
         # A worker that was taken for dead may come back and finish the same.
         session.get_one(Decision, decision.id, with_for_update=True)
@@ -142,7 +144,11 @@ def _predict_source(
 
 
 def _row(
-    context: StageContext, decision: Decision, prediction: Prediction, seconds: float
+    context: StageContext,
+    decision: Decision,
+    prediction: Prediction,
+    seconds: float,
+    frame_numbers: Sequence[int],
 ) -> PredictionRow:
     """Write the arrays of a prediction and return the row that names them."""
     uid = prediction.sop_instance_uid
@@ -153,7 +159,7 @@ def _row(
     return PredictionRow(
         decision_id=decision.id,
         sop_instance_uid=uid,
-        summary=_summary(prediction),
+        summary={**_summary(prediction), "frame_numbers": list(frame_numbers)},
         artifact=artifact,
         seconds=seconds,
         created_at=context.clock(),

@@ -95,6 +95,7 @@ def test_facts_of_a_written_file_are_read_back() -> None:
         photometric_interpretation="MONOCHROME1",
         samples_per_pixel=1,
         bits_stored=12,
+        bits_allocated=16,
         rows=2048,
         columns=1024,
         number_of_frames=1,

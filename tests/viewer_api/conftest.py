@@ -48,6 +48,15 @@ def make_context(database: Engine, folder: Path, **changes: object) -> WebContex
     return WebContext(**values)  # type: ignore[arg-type]
 
 
+def add_people(context: WebContext) -> None:
+    with transaction(context.database) as session:
+        for login, role in PEOPLE.items():
+            add_user(
+                session, login=login, name=login.title(), role=role, password=PASSWORD,
+                actor="test", now=context.clock(),
+            )  # fmt: skip
+
+
 class Browser(TestClient):
     """Keeps cookies and sends the CSRF token that the last page held."""
 
@@ -92,12 +101,7 @@ def browser_at() -> Iterator[Callable[[WebContext], Browser]]:
 
 @contextmanager
 def browsers(context: WebContext) -> Iterator[Callable[..., Browser]]:
-    with transaction(context.database) as session:
-        for login, role in PEOPLE.items():
-            add_user(
-                session, login=login, name=login.title(), role=role, password=PASSWORD,
-                actor="test", now=context.clock(),
-            )  # fmt: skip
+    add_people(context)
     app = create_app(context)
     opened: list[Browser] = []
 

@@ -60,11 +60,14 @@ def fetch(folder: Path) -> Path:
 
 
 @contextmanager
-def serving(dist: Path, orthanc_url: str) -> Iterator[str]:
-    """Serve the viewer and Orthanc's DICOMweb from one origin; yield its address."""
+def serving(dist: Path, dicomweb_url: str, **headers: str) -> Iterator[str]:
+    """Serve the viewer and somebody's DICOMweb from one origin; yield its address.
+
+    `headers` go along with each request for DICOMweb.
+    """
     port = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(_application(dist, orthanc_url), port=port, log_level="warning")
+        uvicorn.Config(_application(dist, dicomweb_url, headers), port=port, log_level="warning")
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -76,12 +79,13 @@ def serving(dist: Path, orthanc_url: str) -> Iterator[str]:
         thread.join()
 
 
-def _application(dist: Path, orthanc_url: str) -> Starlette:
-    peer = httpx.AsyncClient(base_url=orthanc_url, trust_env=False, timeout=120.0)
+def _application(dist: Path, dicomweb_url: str, added: dict[str, str]) -> Starlette:
+    peer = httpx.AsyncClient(base_url=dicomweb_url, trust_env=False, timeout=120.0)
 
     async def dicomweb(request: Request) -> Response:
         # Orthanc's links carry the host of the request: the viewer must find them here
         headers = {"host": request.headers["host"], "accept": request.headers.get("accept", "*/*")}
+        headers |= added
         answer = await peer.request(
             request.method,
             request.url.path,

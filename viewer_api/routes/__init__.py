@@ -2,7 +2,11 @@
 
 from viewer_api.routes import (
     account,
+    api,
     auth,
+    dicomweb_retrieve,
+    dicomweb_search,
+    dicomweb_store,
     home,
     images,
     live,
@@ -19,6 +23,6 @@ ROUTERS = tuple(
     room.router
     for room in (
         home, auth, oidc, account, upload, live, worklist, studies, images, models, operations,
-        users,
+        users, dicomweb_search, dicomweb_retrieve, dicomweb_store, api,
     )
 )  # fmt: skip

@@ -39,7 +39,7 @@ def page(request: Request, context: Web, user: Reader, uid: str) -> Response:
         if study is None and is_expected(session, uid):
             return render(request, "study_expected", uid=uid)
         view = view_study(session, study_or_404(session, uid), context.registry)
-    _journal(context, user, "study.viewed", uid)
+    journal(context, user, "study.viewed", uid)
     packages = {one.identity.model_id: one for one in context.registry.models}
     measured = {one: figures(packages[one]) for one in packages}
     return render(
@@ -81,7 +81,7 @@ def report(context: Web, user: Reader, uid: str) -> Response:
     """Return everything that happened to the study, as ``pacsight studies show --json`` does."""
     with reading(context.database) as session:
         content = study_report(session, study_or_404(session, uid))
-    _journal(context, user, "study.exported", uid, what="json")
+    journal(context, user, "study.exported", uid, what="json")
     return JSONResponse(content, headers=_attachment("report.json"))
 
 
@@ -90,7 +90,7 @@ def dicom(context: Web, user: Reader, uid: str, result_id: int) -> Response:
     """Return a result object as DICOM file."""
     with reading(context.database) as session:
         row = _result(session, uid, result_id)
-    _journal(context, user, "study.exported", uid, what=row.sop_instance_uid)
+    journal(context, user, "study.exported", uid, what=row.sop_instance_uid)
     return Response(
         context.store.get(row.path),
         media_type="application/dicom",
@@ -105,7 +105,7 @@ def picture(context: Web, user: Reader, uid: str, result_id: int) -> Response:
         row = _result(session, uid, result_id)
     if row.kind != "sc":
         raise PageNotFoundError("This result is no picture.")
-    _journal(context, user, "study.exported", uid, what=row.sop_instance_uid)
+    journal(context, user, "study.exported", uid, what=row.sop_instance_uid)
     buffer = io.BytesIO()
     Image.fromarray(dcmread(io.BytesIO(context.store.get(row.path))).pixel_array).save(
         buffer, "PNG"
@@ -121,7 +121,7 @@ def pdf(context: Web, user: Reader, uid: str, result_id: int) -> Response:
         row = _result(session, uid, result_id)
     if row.kind != "pdf":
         raise PageNotFoundError("This result is no document.")
-    _journal(context, user, "study.exported", uid, what=row.sop_instance_uid)
+    journal(context, user, "study.exported", uid, what=row.sop_instance_uid)
     dataset = dcmread(io.BytesIO(context.store.get(row.path)))
     data = dataset.EncapsulatedDocument[: dataset.get("EncapsulatedDocumentLength")]
     headers = _attachment(f"{row.kind}-{row.id}.pdf")
@@ -137,7 +137,7 @@ def everything(context: Web, user: Reader, uid: str) -> Response:
         rows = _newest_results(session, study)
     if not rows:
         raise PageNotFoundError("There are no results yet.")
-    _journal(context, user, "study.exported", uid, what="zip")
+    journal(context, user, "study.exported", uid, what="zip")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for row in rows:
@@ -256,7 +256,8 @@ def _refuse_removed(study: Study) -> None:
         raise ImagesRemovedError
 
 
-def _journal(context: WebContext, user: Principal, action: str, uid: str, **detail: Any) -> None:
+def journal(context: WebContext, user: Principal, action: str, uid: str, **detail: Any) -> None:
+    """Write down what somebody did with a study."""
     with transaction(context.database) as session:
         record(
             session,

@@ -92,12 +92,15 @@ function fit() {
   state.fitted = true;
 }
 
+// Which of a layer's slices an image is; -1: none.
+function placeIn(layer, shown) {
+  return layer.places.findIndex(([uid, frame]) => uid === shown?.uid && frame === shown.frame);
+}
+
 function shownLayers() {
-  const { uid, frame } = current() ?? {};
-  if (frame !== 1) return []; // models look at the first frame
   return state.layers.filter((layer) => {
     const box = document.querySelector(`[data-layer="${layer.key}"]`);
-    return layer.uids.includes(uid) && (!box || box.checked);
+    return placeIn(layer, current()) >= 0 && (!box || box.checked);
   });
 }
 
@@ -144,13 +147,14 @@ function current() {
   return state.series[state.series_index]?.images[state.slice];
 }
 
-async function loadOverlays(image, uid) {
+async function loadOverlays(image, shown) {
   image.overlays ??= new Map();
   for (const layer of state.layers) {
-    if (layer.kind === "boxes" || !layer.uids.includes(uid) || image.overlays.has(layer.key)) continue;
+    const place = placeIn(layer, shown);
+    if (layer.kind === "boxes" || place < 0 || image.overlays.has(layer.key)) continue;
     const path = layer.kind === "heatmap"
       ? `/predictions/${layer.prediction}/heatmap`
-      : `/predictions/${layer.prediction}/masks/${layer.number}?index=${layer.uids.indexOf(uid)}`;
+      : `/predictions/${layer.prediction}/masks/${layer.number}?index=${place}`;
     image.overlays.set(layer.key, await kept(overlays, path, () => loadPicture(path), 4 * KEPT_IMAGES));
   }
 }
@@ -168,7 +172,7 @@ async function show() {
     if (isNew || !state.view) fit();
     draw();
     canvas.dataset.shown = wanted.uid;
-    await loadOverlays(image, wanted.uid);
+    await loadOverlays(image, wanted);
     if (current() === wanted) draw();
     canvas.dataset.layers = shownLayers().length;
   } catch (error) {

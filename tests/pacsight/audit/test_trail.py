@@ -48,6 +48,7 @@ RECORDED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "web.sign_in_failed": ("unknown", "user:unknown", {}),
     "web.signed_out": ("anna", "user:anna", {}),
     "study.viewed": ("anna", STUDY, {}),
+    "study.retrieved": ("anna", STUDY, {"by": "dicom-web"}),
     "result.reviewed": ("rosa", STUDY, {"model": "m", "revision": 1, "verdict": "accepted"}),
     "study.released": ("operator", STUDY, {"claim": 1, "of": 2, "drops_others": False}),
     "study.exported": ("anna", STUDY, {"what": "zip"}),

@@ -1,0 +1,111 @@
+"""QIDO-RS: search below ``/dicom-web``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from ledger.database import reading, transaction
+from ledger.events import record
+from viewer_api.access import Reader
+from viewer_api.context import Web, WebContext
+from viewer_api.dicomweb.addresses import PREFIX, SERIES, STUDY, TAG, accessed, base_url
+from viewer_api.dicomweb.matching import Level, Question, parse
+from viewer_api.dicomweb.media import JSON, wants_json
+from viewer_api.dicomweb.search import Answer, Searcher
+from viewer_api.roles import Principal
+
+NO_CONTENT = 204
+
+router = APIRouter(prefix=PREFIX, tags=[TAG])
+
+
+def _question(level: Level, request: Request) -> Question:
+    wants_json(request)
+    return parse(level, request.query_params.multi_items())
+
+
+def _searched(context: WebContext, user: Principal, question: Question, study: str | None) -> None:
+    if study is not None:
+        accessed(context, user, study)
+    elif context.accesses.is_new(user.login, "worklist.searched", "", context.clock()):
+        asked = sorted({**question.study, **question.series, **question.instance})
+        with transaction(context.database) as session:
+            record(
+                session,
+                actor=user.login,
+                action="worklist.searched",
+                subject="dicom-web",
+                detail={"asked_by": asked},  # which fields, not what for: it may be a name
+                now=context.clock(),
+            )
+
+
+def _json(found: Answer) -> Response:
+    headers = {"warning": ", ".join(f'299 pacsight "{one}"' for one in found.warnings)}
+    used = headers if found.warnings else None
+    if not found.rows:
+        return Response(status_code=NO_CONTENT, headers=used)
+    return JSONResponse(found.rows, headers=used, media_type=JSON)
+
+
+@router.get("/studies")
+def search_studies(request: Request, context: Web, user: Reader) -> Response:
+    """Search for studies."""
+    question = _question("studies", request)
+    _searched(context, user, question, None)
+    with reading(context.database) as session:
+        searcher = Searcher(session, context.store, base_url(request, context))
+        return _json(searcher.studies(question))
+
+
+@router.get("/series")
+def search_all_series(request: Request, context: Web, user: Reader) -> Response:
+    """Search for series of all studies."""
+    return _search_series(request, context, user, None)
+
+
+@router.get(STUDY + "/series")
+def search_series(request: Request, context: Web, user: Reader, study: str) -> Response:
+    """Search for series of a study."""
+    return _search_series(request, context, user, study)
+
+
+def _search_series(
+    request: Request, context: WebContext, user: Principal, study: str | None
+) -> Response:
+    question = _question("series", request)
+    _searched(context, user, question, study)
+    with reading(context.database) as session:
+        searcher = Searcher(session, context.store, base_url(request, context))
+        return _json(searcher.series(question, study))
+
+
+@router.get("/instances")
+def search_all_instances(request: Request, context: Web, user: Reader) -> Response:
+    """Search for instances of all studies."""
+    return _search_instances(request, context, user, None, None)
+
+
+@router.get(STUDY + "/instances")
+def search_instances_of_study(request: Request, context: Web, user: Reader, study: str) -> Response:
+    """Search for instances of a study."""
+    return _search_instances(request, context, user, study, None)
+
+
+@router.get(SERIES + "/instances")
+def search_instances(
+    request: Request, context: Web, user: Reader, study: str, series: str
+) -> Response:
+    """Search for instances of a series."""
+    return _search_instances(request, context, user, study, series)
+
+
+def _search_instances(
+    request: Request, context: WebContext, user: Principal, study: str | None, series: str | None
+) -> Response:
+    question = _question("instances", request)
+    _searched(context, user, question, study)
+    with reading(context.database) as session:
+        searcher = Searcher(session, context.store, base_url(request, context))
+        return _json(searcher.instances(question, study, series))
