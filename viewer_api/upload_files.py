@@ -29,6 +29,7 @@ from scp.local_intake import LocalObject
 from viewer_api.errors import (
     FileKindError,
     TooManyFilesError,
+    UploadError,
     UploadTooLargeError,
     ZipRefusedError,
 )
@@ -218,3 +219,17 @@ def remove_abandoned(uploads_dir: Path, now: float) -> None:
             with contextlib.suppress(FileNotFoundError):  # its upload has just been finished
                 if now - folder.stat().st_mtime > ABANDONED_S:
                     forget(folder)
+
+
+def file_of(folder: Path, key: int) -> Path:
+    """Return the file of the row `key` of an upload.
+
+    Raises
+    ------
+    UploadError
+        It isn't there any more.
+    """
+    path = next(folder.glob(f"{key}.*"), None)
+    if path is None:
+        raise UploadError("The file waited too long and is gone; hand it in again.")
+    return path

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import Engine, select
 
+import ledger.worklist
 from ledger.database import reading, transaction
 from ledger.tables import Decision, PredictionRow, Revision, Study
 from ledger.web_tables import StudyTag, WorklistRow
@@ -88,12 +90,23 @@ def test_everything_is_found_by_what_people_know(engine: Engine) -> None:
         assert known_values(session, "finding") == ["Nodule", "Pneumonia"]
 
 
-def test_pages_meet_without_gap_or_overlap(engine: Engine) -> None:
+@pytest.mark.parametrize("counted", [0, 20_000])
+def test_pages_meet_without_gap_or_overlap(
+    engine: Engine, counted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether beginnings of words are sorted, or the list is read in its order."""
+    monkeypatch.setattr(ledger.worklist, "COUNTED", counted)
     for number in range(25):  # two share each time of arrival
         add(engine, number, "Same^Name Nameless")
     while refresh_worklist(engine):
         pass
-    for search in (Search(), Search(text="nam"), Search(state="not analysed")):
+    for search in (
+        Search(),
+        Search(text="nam"),
+        Search(text="same nam"),
+        Search(state="not analysed"),
+        Search(text="nam", state="not analysed"),
+    ):
         seen: list[int] = []
         after = None
         with reading(engine) as session:

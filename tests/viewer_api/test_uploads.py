@@ -44,7 +44,7 @@ from viewer_api.context import WebContext
 from viewer_api.errors import UploadClosedError
 from viewer_api.roles import Principal
 from viewer_api.upload_files import read_dicom, remove_abandoned, shown_name
-from viewer_api.upload_store import take_file
+from viewer_api.upload_intake import take_file
 
 Open = Callable[..., Browser]
 JSON = {"accept": "application/json"}

@@ -26,7 +26,8 @@ from viewer_api.errors import (
 )
 from viewer_api.pages import render
 from viewer_api.roles import Permission, Principal
-from viewer_api.upload_store import Wishes, begin, finish, room_left, take_file
+from viewer_api.upload_intake import begin, room_left, take_file
+from viewer_api.upload_store import Wishes, finish
 
 router = APIRouter()
 SPACE_CHECK_BYTES = 1 << 26
