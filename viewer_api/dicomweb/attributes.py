@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, TypeAlias
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -14,21 +15,22 @@ Attributes: TypeAlias = dict[str, dict[str, Any]]
 NUMBERS = frozenset({"IS", "US", "UL", "DS"})
 
 
-def tag_of(keyword: str) -> str:
-    """Return group and element as eight hexadecimal digits."""
+@cache
+def _place(keyword: str) -> tuple[str, str]:
+    """Return group and element as eight hexadecimal digits, and the VR."""
     tag = tag_for_keyword(keyword)
     assert tag is not None, keyword
-    return f"{tag:08X}"
+    return f"{tag:08X}", dictionary_VR(keyword).partition(" ")[0]
 
 
 def attributes(**values: Any) -> Attributes:
     """Return attributes by keyword; an empty value leaves the attribute without one."""
     found: Attributes = {}
     for keyword, value in values.items():
-        vr = dictionary_VR(keyword).partition(" ")[0]
+        tag, vr = _place(keyword)
         many = value if isinstance(value, (list, tuple)) else [value]
         kept = [_value(vr, one) for one in many if one not in ("", None)]
-        found[tag_of(keyword)] = {"vr": vr, "Value": kept} if kept else {"vr": vr}
+        found[tag] = {"vr": vr, "Value": kept} if kept else {"vr": vr}
     return dict(sorted(found.items()))
 
 
