@@ -30,6 +30,7 @@
     │   ├── NotAVolumeError            no even block of voxels
     │   │   ├── TooFewSlicesError      fewer than two slices
     │   │   ├── GeometryMissingError   a slice doesn't say where it lies
+    │   │   ├── OtherFrameOfReferenceError  ... or not in the patient, as ultrasound volumes
     │   │   ├── SizesDifferError       slices of different size
     │   │   ├── FramesOfReferenceDifferError  slices of different frames of reference
     │   │   ├── OrientationsDifferError  slices that aren't parallel
@@ -217,6 +218,12 @@ class GeometryMissingError(NotAVolumeError):
     """A slice doesn't say, or not validly, where it lies or how large its pixels are."""
 
     code = "GEOMETRY_MISSING"
+
+
+class OtherFrameOfReferenceError(NotAVolumeError):
+    """Frames lie in a frame of their own, as those of ultrasound volumes, not in the patient's."""
+
+    code = "GEOMETRY_NOT_OF_PATIENT"
 
 
 class SizesDifferError(NotAVolumeError):

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from inference.errors import GeometryMissingError, NotAVolumeError
+from inference.errors import (
+    GeometryMissingError,
+    NotAVolumeError,
+    OtherFrameOfReferenceError,
+)
 from inference.stack import Plane
 from ledger.facts import numbers_of
 from ledger.functional_groups import first_item
@@ -32,11 +36,17 @@ def frames_of(header: Dataset) -> tuple[list[Frame], int]:
     Raises
     ------
     NotAVolumeError
-        The object doesn't say where its frames lie, as ultrasound loops don't.
+        The object doesn't say where in the patient its frames lie, as ultrasound loops and
+        Enhanced US Volumes (PS3.3 C.8.24.3) don't.
     """
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not groups:
         raise GeometryMissingError("The frames of the object don't say where they lie.")
+    if first_item(groups[0], "PlanePositionVolumeSequence") is not None:
+        raise OtherFrameOfReferenceError(
+            "The frames lie in the ultrasound volume's own frame of reference, not in the "
+            "patient's; such volumes can't be analysed."
+        )
     if len(groups) > MAX_FRAMES or len(groups) != int(header.get("NumberOfFrames") or 1):
         raise NotAVolumeError("The object describes another number of frames than it has.")
     shared = first_item(header, "SharedFunctionalGroupsSequence") or Dataset()
