@@ -41,10 +41,12 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """A whole send; associations are open from their first to their last object."""
+    """A whole send; associations are open from their first to their last object.
+
+    Of two senders the first one's is the source that can be asked; the other doesn't answer.
+    """
 
     arrivals: Sequence[Arrival]
-    senders: int = 1
 
     @property
     def last_at(self) -> float:
@@ -69,14 +71,14 @@ def series(rng: random.Random, number: int = 1, slices: int = 0) -> list[Instanc
     ]
 
 
-def send(parts: Sequence[tuple[float, Sequence[InstanceFacts]]], senders: int = 1) -> Sending:
+def send(parts: Sequence[tuple[float, Sequence[InstanceFacts]]]) -> Sending:
     """Send each part at its time over an association of its own."""
     arrivals = [
         Arrival(start + index / RATE, number, facts)
         for number, (start, objects) in enumerate(parts)
         for index, facts in enumerate(objects)
     ]
-    return Sending(sorted(arrivals, key=lambda one: one.at), senders)
+    return Sending(sorted(arrivals, key=lambda one: one.at))
 
 
 def in_chunks(
@@ -119,7 +121,7 @@ def interleaved(rng: random.Random) -> Sending:
 
 
 def two_senders(rng: random.Random) -> Sending:
-    return send([(0.0, series(rng, 1)), (rng.uniform(0.0, 30.0), series(rng, 2))], senders=2)
+    return send([(0.0, series(rng, 1)), (rng.uniform(0.0, 30.0), series(rng, 2))])
 
 
 SENDS: dict[str, Callable[[random.Random], Sending]] = {
@@ -148,7 +150,7 @@ class Witness:
         self._asked: list[tuple[float, int]] = []  # when, and what was held then
 
     def source(self, held: Sequence[Arrival], now: float) -> Tally | None:
-        if self._kind not in ("whole", "growing") or self._sending.senders > 1:
+        if self._kind not in ("whole", "growing"):
             return None
         last_at, last_held = self._asked[-1] if self._asked else (float("-inf"), -1)
         is_due = now - last_at >= ASK_AGAIN_S or last_held != len(held)

@@ -34,6 +34,13 @@ COMPLETED, DISCONTINUED = "COMPLETED", "DISCONTINUED"  # PS3.3 section C.4.14
 MAX_LISTED = 100_000
 """instances in one list; a longer one proves nothing and is left out"""
 
+_LISTS = (
+    "ReferencedImageSequence",
+    "ReferencedNonImageCompositeSOPInstanceSequence",
+    "ReferencedSOPSequence",
+)
+"""of a step's series, PS3.3 table C.4-15, and of a notification's, table C.4-23"""
+
 # N-CREATE and N-SET statuses, PS3.7 sections 10.1.5.1.6 and 10.1.3.1.9
 SUCCESS = 0x0000
 INVALID_ATTRIBUTE_VALUE = 0x0106
@@ -132,7 +139,7 @@ def _listed(ds: Dataset, series_keyword: str) -> list[str]:
     uids = [
         read_text_value(image, "ReferencedSOPInstanceUID")
         for series in _items(ds, series_keyword)
-        for keyword in ("ReferencedImageSequence", "ReferencedSOPSequence")
+        for keyword in _LISTS
         for image in _items(series, keyword)
         if read_text_value(image, "InstanceAvailability") != "UNAVAILABLE"  # PS3.3 C.4.23.1.1
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -58,8 +58,8 @@ class SourceBoard(Protocol):
 
     def look(
         self, study_instance_uid: str, calling_ae_titles: Collection[str], held: int
-    ) -> SourceAnswer | None:
-        """Return the latest answer about a study, if there is one, and ask again if need be.
+    ) -> Sequence[SourceAnswer]:
+        """Return the latest answers about a study, as far as there are, and ask again if need be.
 
         Parameters
         ----------
@@ -75,6 +75,8 @@ class _Content:
     """What a study holds, summed up from its headers."""
 
     uids: frozenset[str] = frozenset()
+    images: frozenset[str] = frozenset()
+    """those of them that are no reports, marks and the like"""
     counts: Mapping[str, int] = field(default_factory=dict)
     """instances by series"""
     has_stack: bool = False
@@ -135,7 +137,7 @@ class EvidenceReader:
             more: dict[str, Any] = {"has_stack": True}  # patience, until it is known
             if now - last_at >= BURST_S:
                 content = self._content(session, study_id, signatures.get(study_id, EMPTY))
-                in_progress, announced = _announced(said.get(uid, ()), content.uids)
+                in_progress, announced = _announced(said.get(uid, ()), content)
                 more = {
                     "has_stack": content.has_stack,
                     "missing": content.missing,
@@ -182,9 +184,7 @@ class EvidenceReader:
     ) -> Tally | None:
         if self._sources is None:
             return None
-        answer = self._sources.look(uid, senders, len(content.uids))
-        if answer is None:
-            return None
+        answers = self._sources.look(uid, senders, len(content.uids))
         own = set(
             session.scalars(
                 select(ResultObjectRow.series_instance_uid)
@@ -193,7 +193,7 @@ class EvidenceReader:
                 .where(Revision.study_id == study_id)
             )
         )
-        return compare_source(answer, content.counts, own)
+        return most_telling([compare_source(answer, content.counts, own) for answer in answers])
 
     def _content(self, session: Session, study_id: int, signature: tuple[int, int]) -> _Content:
         is_held = and_(Series.study_id == study_id, Instance.is_current)
@@ -225,7 +225,8 @@ def compare_source(
     """Return what a source holds that isn't here, series by series.
 
     Left out are our own results and series without images that are not here: sources often keep
-    those to themselves.
+    those to themselves. A source that knows less than is here proves nothing, whatever the site
+    says of it: somebody else sends too, or it is behind.
     """
     wanted = [
         one
@@ -233,8 +234,15 @@ def compare_source(
         if one.series_instance_uid not in own_series
         and (one.modality not in NO_IMAGES or one.series_instance_uid in held)
     ]
-    missing = sum(max(0, one.instances - held.get(one.series_instance_uid, 0)) for one in wanted)
-    return Tally(sum(one.instances for one in wanted), missing, answer.is_final)
+    there = {one.series_instance_uid: one.instances for one in wanted}
+    missing = sum(max(0, count - held.get(uid, 0)) for uid, count in there.items())
+    knows_all = all(count <= there.get(uid, 0) for uid, count in held.items())
+    return Tally(sum(there.values()), missing, answer.is_final and knows_all)
+
+
+def most_telling(tallies: Collection[Tally]) -> Tally | None:
+    """Return the one that counts of what several sources say: most missing, then proof."""
+    return max(tallies, key=lambda one: (one.missing, one.is_met), default=None)
 
 
 def _sum_up(
@@ -248,6 +256,9 @@ def _sum_up(
     everything = [facts for facts, _, _ in found]
     return _Content(
         uids=frozenset(one.sop_instance_uid for one in everything),
+        images=frozenset(
+            one.sop_instance_uid for one in everything if one.modality not in NO_IMAGES
+        ),
         counts={uid: len(instances) for uid, instances in by_series.items()},
         has_stack=any(state.is_stack for state in states),
         missing=tuple(text for state in states for text in state.missing),
@@ -307,14 +318,18 @@ def _load_announcements(
 
 
 def _announced(
-    said: Collection[tuple[str, list[str]]], held: Collection[str]
+    said: Collection[tuple[str, list[str]]], content: _Content
 ) -> tuple[int, Tally | None]:
-    """Return how many steps go on, and what the others and the notifications list."""
+    """Return how many steps go on, and what the others and the notifications list.
+
+    Lists prove nothing while an image is here that none of them has: its own may be still to come.
+    """
     in_progress = sum(status == IN_PROGRESS for status, _ in said)
     listed = {one for status, uids in said if status != IN_PROGRESS for one in uids}
     if not listed:
         return in_progress, None
-    return in_progress, Tally(len(listed), len(listed.difference(held)))
+    missing = len(listed.difference(content.uids))
+    return in_progress, Tally(len(listed), missing, is_final=content.images <= listed)
 
 
 @dataclass(slots=True)

@@ -21,6 +21,8 @@ from scp.urgency import is_stat
 logger = logging.getLogger(__name__)
 
 ACTOR = "completeness"
+REPLAYED = "REPLAYED"
+"""Reason code of a revision that an operator has asked for"""
 
 
 def close_complete_studies(
@@ -102,7 +104,7 @@ def replay_study(
     query = select(Instance.id).join(Series).where(Series.study_id == study.id).limit(1)
     if session.scalar(query) is None:
         return None
-    verdict = Verdict("REPLAYED", "An operator asked for it.", Confidence.LIKELY)
+    verdict = Verdict(REPLAYED, "An operator asked for it.", Confidence.LIKELY)
     revision = add_revision(session, study, verdict, now)
     revision.is_stat = is_stat(EvidenceReader().request(session, study.id), stat_rules)
     return revision.number

@@ -22,7 +22,7 @@ LEAST_PAUSE_S = 0.5
 """between two questions about a study"""
 THREADS = 2
 REMEMBERED = 1000
-"""studies"""
+"""studies of a source"""
 
 Ask: TypeAlias = Callable[[Source, str], tuple[SourceSeries, ...] | None]
 """asks a source for the series of a study; None when it doesn't tell. Never raises."""
@@ -53,29 +53,29 @@ class Sources:
         self._sources = {source.ae_title: source for source in sources}
         self._ask = ask
         self._clock = clock
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="source")
 
     def look(
         self, study_instance_uid: str, calling_ae_titles: Collection[str], held: int
-    ) -> SourceAnswer | None:
-        """See :class:`scp.evidence.SourceBoard`; of several senders none knows the whole study."""
-        if len(calling_ae_titles) != 1:
-            return None
-        source = self._sources.get(next(iter(calling_ae_titles)))
-        if source is None:
-            return None
+    ) -> list[SourceAnswer]:
+        """See :class:`scp.evidence.SourceBoard`."""
+        senders = [self._sources[one] for one in calling_ae_titles if one in self._sources]
+        answers = [self._look(source, study_instance_uid, held) for source in senders]
+        return [answer for answer in answers if answer is not None]
+
+    def _look(self, source: Source, uid: str, held: int) -> SourceAnswer | None:
         with self._lock:
-            known = self._known.setdefault(study_instance_uid, _Known())
-            self._known.move_to_end(study_instance_uid)
+            known = self._known.setdefault((source.ae_title, uid), _Known())
+            self._known.move_to_end((source.ae_title, uid))
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
             age = self._clock() - known.asked_at
             is_due = age >= ASK_AGAIN_S or (known.held != held and age >= LEAST_PAUSE_S)
             if is_due and not known.is_asking:
                 known.is_asking, known.held = True, held
-                self._threads.submit(self._fetch, source, study_instance_uid, known)
+                self._threads.submit(self._fetch, source, uid, known)
             return known.answer
 
     def stop(self) -> None:

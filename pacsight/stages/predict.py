@@ -43,6 +43,7 @@ from pacsight.stages.context import (
     source_volume,
     takes_series,
 )
+from pacsight.stages.earlier import take_over
 from pacsight.stages.refuse import are_wanted
 from pacsight.work import Stage, Work, job_queued
 
@@ -51,6 +52,8 @@ ARTIFACTS = "artifacts"
 
 def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
     """Analyse every image, or the series, that the decision names; return what encodes it.
+
+    What the same model has said about the very same objects is taken over.
 
     An image that can't be read, or that the model's gate refuses, is journalled with its code and
     the others go on. If the gate refuses all, or the series makes no volume, the decision becomes a
@@ -67,6 +70,7 @@ def predict_decision(context: StageContext, work: Work) -> Sequence[Work]:
             return _told(context, work, known)  # by a run that ended before it could say so
         decision = accepted_decision(session, work.decision_id)
         done = _answered(session, decision.id)
+    done = done or take_over(context, work, decision)
     first_error: InferenceError | None = None
     for uids in _sources(context, decision):
         uid = uids[0]

@@ -180,7 +180,7 @@ def test_study_that_no_model_takes_is_refused_visibly(
     assert event["detail"]["code"] == "NO_APPLICABLE_MODEL"
 
 
-@pytest.mark.parametrize("hospital", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("hospital", ["postgres"], indirect=True)
 def test_late_instance_and_replay_are_new_revisions(
     hospital: Hospital, dcmtk: Dcmtk, tmp_path: Path
 ) -> None:
@@ -200,6 +200,7 @@ def test_late_instance_and_replay_are_new_revisions(
     report = hospital.service.wait_until_settled(uid, revision=3)
     assert report["revisions"][2]["complete_because"]["code"] == "REPLAYED"
     assert report["state"] == "done"
+    assert [one["superseded_by"] for one in report["revisions"]] == [2, 3, None]
     instances = hospital.orthanc.dicomweb(f"studies/{uid}/instances")
     kinds = [instance["00080060"]["Value"][0] for instance in instances]
     assert sorted(kinds) == ["OT"] * 5 + ["SR"] * 3

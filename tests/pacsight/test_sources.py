@@ -20,6 +20,7 @@ from scp.evidence import (
     SourceAnswer,
     SourceSeries,
     compare_source,
+    most_telling,
     state_counts,
 )
 from scp.indexer import index_received
@@ -85,12 +86,14 @@ class Peer:
         assert self.may_answer.wait(30)
         return self.answer
 
-    def look(self, held: int, *titles: str) -> SourceAnswer | None:
+    def look(self, held: int, *titles: str) -> list[SourceAnswer]:
         return self.sources.look("1.2.3", set(titles or ("CT01",)), held)
 
     def settle(self, held: int) -> None:
         """Wait until nothing is being asked."""
-        wait_until(lambda: not self.sources._known["1.2.3"].is_asking, f"an answer about {held}")
+        wait_until(
+            lambda: not self.sources._known["CT01", "1.2.3"].is_asking, f"an answer about {held}"
+        )
 
 
 @pytest.fixture
@@ -102,12 +105,12 @@ def peer() -> Iterator[Peer]:
 
 
 def test_question_holds_nobody_up_and_is_asked_again_when_it_may_help(peer: Peer) -> None:
-    assert peer.look(1) is None
+    assert peer.look(1) == []
     peer.now += 100.0
-    assert peer.look(2) is None  # still being asked: not twice
+    assert peer.look(2) == []  # still being asked: not twice
     peer.may_answer.set()
     peer.settle(1)
-    assert peer.look(1) == SourceAnswer(SERIES, is_final=False)
+    assert peer.look(1) == [SourceAnswer(SERIES, is_final=False)]
     assert peer.questions == 1
     peer.look(2)  # more came, but it was asked just now
     assert peer.questions == 1
@@ -123,21 +126,31 @@ def test_question_holds_nobody_up_and_is_asked_again_when_it_may_help(peer: Peer
     peer.look(2)
     peer.settle(2)
     assert peer.questions == 3
-    assert peer.look(2) is None  # an old answer is no answer
+    assert peer.look(2) == []  # an old answer is no answer
 
 
-def test_only_one_known_sender_is_asked(peer: Peer) -> None:
+def test_every_known_sender_is_asked(peer: Peer) -> None:
     peer.may_answer.set()
-    assert peer.look(1, "CT02") is None
-    assert peer.look(1, "CT01", "CT02") is None
+    assert peer.look(1, "CT02") == []
     assert peer.questions == 0
+    assert peer.look(1, "CT01", "CT02") == []
+    peer.settle(1)
+    assert peer.look(1, "CT01", "CT02") == [SourceAnswer(SERIES, is_final=False)]
+
+
+def test_of_several_sources_the_one_that_misses_most_counts() -> None:
+    proof, more, open_end = Tally(40, 0), Tally(60, 20), Tally(40, 0, is_final=False)
+    assert most_telling([proof, more]) == more
+    assert most_telling([open_end, proof]) == proof
+    assert most_telling([]) is None
 
 
 @pytest.mark.parametrize(
     ("series", "held", "own", "expected"),
     [
         (SERIES, {"1.2": 40}, (), Tally(40, 0)),
-        (SERIES, {"1.2": 41}, (), Tally(40, 0)),
+        (SERIES, {"1.2": 41}, (), Tally(40, 0, is_final=False)),  # it knows less than is here
+        (SERIES, {"1.2": 40, "1.3": 1}, (), Tally(40, 0, is_final=False)),
         (SERIES, {"1.2": 38}, (), Tally(40, 2)),
         (SERIES, {}, (), Tally(40, 40)),
         ((*SERIES, SourceSeries("1.9", "SR", 1)), {"1.2": 40}, (), Tally(40, 0)),

@@ -17,6 +17,7 @@ from inference.config import InferenceConfig
 from inference.model_server import ModelServer
 from inference.registry import scan_models
 from ledger.database import reading, transaction
+from ledger.patients import Patient
 from ledger.tables import (
     Decision,
     Delivery,
@@ -24,6 +25,7 @@ from ledger.tables import (
     PredictionRow,
     ReceivedObject,
     ResultObjectRow,
+    Study,
 )
 from pacsight.dispatcher import due_deliveries, mark_started
 from pacsight.samples import chest_radiograph
@@ -31,9 +33,11 @@ from pacsight.settings import Settings
 from pacsight.stages import perform
 from pacsight.stages.context import StageContext
 from pacsight.work import Stage, Work, job_queued
+from scp.completeness import Confidence, Verdict
 from scp.config import CompletenessConfig
 from scp.indexer import index_received
-from scp.revisions import close_complete_studies
+from scp.patient_guard import decide_patient
+from scp.revisions import REPLAYED, add_revision, close_complete_studies
 from scp.segments import IDENTITY
 from tests.dicom_out.scripted_pacs import scripted_pacs
 from tests.inference.factories import write_model
@@ -108,6 +112,39 @@ def test_worker_that_comes_back_from_the_dead_spoils_nothing(context: StageConte
     assert len(rows_of(context, PredictionRow)) == 1
     with reading(context.database) as session:
         assert session.query(Decision).filter(Decision.is_accepted).count() == 1
+
+
+def test_renamed_patient_gets_new_reports_and_no_new_inference(context: StageContext) -> None:
+    follow(context, receive(context, chest_radiograph(1, consolidation=False)))
+    (before,) = reports(context)
+    answer, asked = context.models.predict, []
+
+    def ask(model_id: str, source: Any) -> Any:
+        asked.append(model_id)
+        return answer(model_id, source)
+
+    def again(code: str) -> None:
+        with transaction(context.database) as session:
+            study = session.query(Study).one()
+            decide_patient(study, Patient("4711", "Schröder^Änne", "19500101"), "pacs")
+            revision = add_revision(session, study, Verdict(code, "", Confidence.LIKELY), 100.0)
+            work = Work(Stage.ROUTE, revision.id)
+            job_queued(session, work, "study", 100.0)
+        follow(context, work)
+
+    context.models.predict = ask  # type: ignore[method-assign]
+    again("PATIENT_RENAMED")
+    assert asked == []
+    old, new = rows_of(context, PredictionRow)
+    assert (old.summary, old.artifact != new.artifact) == (new.summary, True)
+    assert context.store.get(old.artifact) == context.store.get(new.artifact)
+    (renamed,) = [one for one in reports(context) if one.SOPInstanceUID != before.SOPInstanceUID]
+    assert str(renamed.PatientName) == "Schröder^Änne" != str(before.PatientName)
+    (study,) = renamed.PredecessorDocumentsSequence
+    (item,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert item.ReferencedSOPInstanceUID == before.SOPInstanceUID
+    again(REPLAYED)
+    assert len(asked) == 1  # an operator wants to see it done
 
 
 def test_only_the_very_model_that_was_chosen_answers(context: StageContext) -> None:

@@ -135,6 +135,30 @@ def test_notification_closes_its_study(
     assert close(sqlite_engine, spool, images_at(sqlite_engine)) == ["ANNOUNCED_INSTANCES_HELD"]
 
 
+def test_lists_prove_nothing_while_an_image_is_here_that_none_has(
+    listener: Listener, sqlite_engine: Engine, spool: Path
+) -> None:
+    study = generate_uid()
+    images = [radiograph(StudyInstanceUID=study) for _ in range(3)]
+    uids = [ds.SOPInstanceUID for ds in images]
+    with associated(listener) as association:
+        for ds in images[:2]:
+            store(association, ds)
+        association.send_n_create(notification(study, uids[:1]), IAN, generate_uid())
+        assert close(sqlite_engine, spool, images_at(sqlite_engine)) == []
+        later = step(study)
+        mpps = generate_uid()
+        association.send_n_create(later, MPPS, mpps)
+        ended = end(uids[2:])
+        marks = item(ReferencedSOPClassUID="1.2", ReferencedSOPInstanceUID=uids[1])
+        (series,) = ended.PerformedSeriesSequence
+        series.ReferencedNonImageCompositeSOPInstanceSequence = [marks]
+        association.send_n_set(ended, MPPS, mpps)
+        assert close(sqlite_engine, spool, images_at(sqlite_engine)) == []  # one is missing
+        store(association, images[2])
+        assert close(sqlite_engine, spool, images_at(sqlite_engine)) == ["ANNOUNCED_INSTANCES_HELD"]
+
+
 def test_answers_follow_the_standard(listener: Listener, sqlite_engine: Engine) -> None:
     study, uid = generate_uid(), generate_uid()
     with associated(listener) as association:
