@@ -12,9 +12,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from inference.errors import NotAnImageError, NotAVolumeError, VolumeTooLargeError
+from inference.errors import NotAnImageError, NotAVolumeError
 from inference.stack import LARGEST_SHEAR
-from inference.volume import MAX_VOXELS, Volume
+from inference.volume import Volume, check_voxels
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _BROKEN_NIFTI = (
@@ -54,8 +54,7 @@ def read_nifti(path: Path) -> Volume:
                 "three axes, or four with time, is needed."
             )
         shape, volumes = shape[:3], shape[3] if len(shape) == 4 else 1
-        if math.prod(shape) > MAX_VOXELS:
-            raise VolumeTooLargeError(f"The volume has more than {MAX_VOXELS >> 20} M voxels.")
+        check_voxels(math.prod(shape))
         if image.get_data_dtype().kind not in "iuf":
             raise NotAVolumeError("The NIfTI file's voxels are no plain numbers; convert it.")
         first = (

@@ -92,6 +92,7 @@ def _row(analysis: Analysis) -> dict[str, Any]:
                 "label": segment.label,
                 "voxels": int(segment.mask.sum()),
                 "volume_ml": segment.volume_ml,
+                "slice_areas_mm2": segment.slice_areas_mm2,
                 "mask": str(path),
             }
             for segment, path in zip(segments, analysis.masks, strict=True)

@@ -155,6 +155,8 @@ def test_structure_of_a_series_comes_back_on_its_grid(spec: Any, spacing: Any) -
     overlap = 2 * (segment.mask & truth).sum() / (segment.mask.sum() + truth.sum())
     assert overlap > (0.99 if spacing is None else 0.85)
     assert segment.volume_ml == pytest.approx(segment.mask.sum() * 0.002)
+    pixel_mm2 = float(np.prod(volume.spacing_mm[1:]))
+    assert segment.slice_areas_mm2 == pytest.approx(segment.mask.sum(axis=(1, 2)) * pixel_mm2)
     assert backend.shapes == {(1, *spec["shape"])}
     assert prediction.sop_instance_uids == ("",)
 
