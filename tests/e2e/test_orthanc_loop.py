@@ -200,7 +200,7 @@ def test_late_instance_and_replay_are_new_revisions(
     report = hospital.service.wait_until_settled(uid, revision=3)
     assert report["revisions"][2]["complete_because"]["code"] == "REPLAYED"
     assert report["state"] == "done"
-    assert [one["superseded_by"] for one in report["revisions"]] == [2, 3, None]
+    assert [one["superseded_by"] for one in report["revisions"]] == [3, 3, None]
     instances = hospital.orthanc.dicomweb(f"studies/{uid}/instances")
     kinds = [instance["00080060"]["Value"][0] for instance in instances]
     assert sorted(kinds) == ["OT"] * 5 + ["SR"] * 3
