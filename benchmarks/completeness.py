@@ -133,7 +133,7 @@ SENDS: dict[str, Callable[[random.Random], Sending]] = {
     "a slice inside comes 40 to 100 s late": lambda rng: late_slice(rng, lambda n: n // 2),
     "a slice inside never comes": never,
     "a series comes 5 to 30 s late": late_series,
-    "two senders, up to 30 s apart, one can be asked": two_senders,
+    "two senders, up to 30 s apart": two_senders,
 }
 UNKNOWABLE: dict[str, Callable[[random.Random], Sending]] = {
     "the last slice comes 40 to 100 s late": lambda rng: late_slice(rng, lambda n: n - 1),
