@@ -20,7 +20,7 @@ from tests.peers.process import wait_until
 from tests.service import Service
 
 pytestmark = pytest.mark.peer
-ROUTINE = 6
+ROUTINE = 4
 HIGH, MEDIUM = 1, 0
 
 
