@@ -34,15 +34,6 @@ from dicom_out.sr import ReportContent, encode_report
 from dicom_out.volume_groups import volume_groups
 from dicom_out.words import Statement, statements
 
-__all__ = [
-    "ImageResult",
-    "ModelDescription",
-    "ResultObject",
-    "VolumeResult",
-    "encode_results",
-    "encode_volume",
-]
-
 LOGGER = logging.getLogger(__name__)
 
 

@@ -11,8 +11,9 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 
+from dicom_out.model_result import ImageResult, ModelDescription, ResultObject
 from dicom_out.profile import Profile
-from dicom_out.results import ImageResult, ModelDescription, ResultObject, encode_results
+from dicom_out.results import encode_results
 from ledger.domain import Code, Finding, Heatmap, ModelIdentity, Prediction
 from pacsight.samples import SamplePatient, chest_radiograph
 

@@ -13,8 +13,9 @@ from pydicom.dataset import Dataset, FileDataset
 from dicom_out import results as writer
 from dicom_out.checks import check_results
 from dicom_out.errors import ResultCheckError
+from dicom_out.model_result import ResultObject
 from dicom_out.patient import read_identity
-from dicom_out.results import ResultObject, encode_volume
+from dicom_out.results import encode_volume
 from tests.dicom_out.factories import MODEL, NOW, encode, read, source
 from tests.dicom_out.volumes import every_geometry
 

@@ -18,8 +18,9 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
+from dicom_out.model_result import ResultObject
 from dicom_out.picture import picture_to_dicom
-from dicom_out.results import ResultObject, encode_results, encode_volume
+from dicom_out.results import encode_results, encode_volume
 from ledger.domain import Box, Code, Segment
 from pacsight.samples import SamplePatient
 from tests.dicom_out.factories import MODEL, NOW, WHOLE, finding, image_result, source
