@@ -18,7 +18,8 @@ from itertools import pairwise
 from ledger.domain import InstanceFacts
 from scp.completeness import RELEASED, StudyEvidence, Tally, judge
 from scp.config import CompletenessConfig
-from scp.evidence import BURST_S, SourceAnswer, SourceSeries, compare_source, state_counts
+from scp.counts import SourceAnswer, SourceSeries, compare_source, state_counts
+from scp.evidence import BURST_S
 from scp.sources import ASK_AGAIN_S, LEAST_PAUSE_S
 from scp.stacks import SeriesState, examine
 

@@ -7,7 +7,7 @@ from dicom_out.query import find, series_of
 from ledger.facts import read_text_value
 from ledger.patients import Patient
 from scp.config import Source
-from scp.evidence import SourceSeries
+from scp.counts import SourceSeries
 
 
 def ask_source(

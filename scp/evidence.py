@@ -23,6 +23,7 @@ from ledger.tables import (
     Study,
 )
 from scp.completeness import StudyEvidence, Tally
+from scp.counts import NO_IMAGES, SourceAnswer, compare_source, most_telling, state_counts
 from scp.stacks import examine
 from scp.urgency import Request
 
@@ -31,26 +32,6 @@ IN_PROGRESS = "IN PROGRESS"
 """Performed Procedure Step Status, PS3.3 section C.4.14"""
 BURST_S = 0.5
 """Nothing is counted before a study was still for so long: each time means reading all of it."""
-NO_IMAGES = frozenset({"SR", "PR", "KO", "SEG", "DOC", "REG", "RWV", "FID", "AU", "OT"})
-"""Modalities of series that a source may hold and not send: nobody waits for them."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSeries:
-    """A series as a source describes it."""
-
-    series_instance_uid: str
-    modality: str
-    instances: int
-
-
-@dataclass(frozen=True, slots=True)
-class SourceAnswer:
-    """What a source holds of a study."""
-
-    series: tuple[SourceSeries, ...]
-    is_final: bool
-    """it had all of the study before it began to send"""
 
 
 class SourceBoard(Protocol):
@@ -219,32 +200,6 @@ def is_new() -> ColumnElement[bool]:
     return and_(Instance.revision_id.is_(None), Instance.is_current)
 
 
-def compare_source(
-    answer: SourceAnswer, held: Mapping[str, int], own_series: Collection[str]
-) -> Tally:
-    """Return what a source holds that isn't here, series by series.
-
-    Left out are our own results and series without images that are not here: sources often keep
-    those to themselves. A source that knows less than is here proves nothing, whatever the site
-    says of it: somebody else sends too, or it is behind.
-    """
-    wanted = [
-        one
-        for one in answer.series
-        if one.series_instance_uid not in own_series
-        and (one.modality not in NO_IMAGES or one.series_instance_uid in held)
-    ]
-    there = {one.series_instance_uid: one.instances for one in wanted}
-    missing = sum(max(0, count - held.get(uid, 0)) for uid, count in there.items())
-    knows_all = all(count <= there.get(uid, 0) for uid, count in held.items())
-    return Tally(sum(there.values()), missing, answer.is_final and knows_all)
-
-
-def most_telling(tallies: Collection[Tally]) -> Tally | None:
-    """Return the one that counts of what several sources say: most missing, then proof."""
-    return max(tallies, key=lambda one: (one.missing, one.is_met), default=None)
-
-
 def _sum_up(
     rows: Iterable[tuple[dict[str, object], int | None, str]], description: str
 ) -> _Content:
@@ -272,22 +227,6 @@ def _sum_up(
             study_description=description,
         ),
     )
-
-
-def state_counts(instances: Collection[InstanceFacts], series: int) -> Tally | None:
-    """Return what the objects say about the size of their study.
-
-    (0020,1208) and (0020,1206) prove something only where all objects that have them agree, and
-    where not more is here: one that is written while a study grows counts what was there then.
-    """
-    totals = {one.number_of_study_related_instances for one in instances} - {0}
-    of_series = {one.number_of_study_related_series for one in instances} - {0}
-    if not totals and not of_series:
-        return None
-    expected = max(totals, default=0)
-    missing = max(0, expected - len(instances), max(of_series, default=0) - series)
-    is_final = len(totals) == 1 and expected >= len(instances)
-    return Tally(max(expected, len(instances)), missing, is_final)
 
 
 def _signatures(session: Session, which: ColumnElement[bool]) -> dict[int, tuple[int, int]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from scp.config import Source
-from scp.evidence import SourceAnswer, SourceSeries
+from scp.counts import SourceAnswer, SourceSeries
 
 logger = logging.getLogger(__name__)
 

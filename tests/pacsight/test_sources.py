@@ -15,14 +15,14 @@ from ledger.tables import Revision
 from pacsight.peers import ask_source
 from scp.completeness import Tally
 from scp.config import CompletenessConfig, Source
-from scp.evidence import (
-    EvidenceReader,
+from scp.counts import (
     SourceAnswer,
     SourceSeries,
     compare_source,
     most_telling,
     state_counts,
 )
+from scp.evidence import EvidenceReader
 from scp.indexer import index_received
 from scp.revisions import close_complete_studies
 from scp.sources import Sources
@@ -151,6 +151,7 @@ def test_of_several_sources_the_one_that_misses_most_counts() -> None:
         (SERIES, {"1.2": 40}, (), Tally(40, 0)),
         (SERIES, {"1.2": 41}, (), Tally(40, 0, is_final=False)),  # it knows less than is here
         (SERIES, {"1.2": 40, "1.3": 1}, (), Tally(40, 0, is_final=False)),
+        (SERIES, {"1.2": 40, "1.3": 1}, ("1.3",), Tally(40, 0)),
         (SERIES, {"1.2": 38}, (), Tally(40, 2)),
         (SERIES, {}, (), Tally(40, 40)),
         ((*SERIES, SourceSeries("1.9", "SR", 1)), {"1.2": 40}, (), Tally(40, 0)),
