@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from inference.registry import ModelPackage, Registry
 from ledger.domain import InstanceFacts, ObjectState
-from ledger.queries import find_study, study_report
+from ledger.queries import find_study, study_report, study_state
 from ledger.tables import (
     Decision,
     Instance,
@@ -60,6 +60,24 @@ def date(value: str) -> str:
     return f"{value[:4]}-{value[4:6]}-{value[6:8]}" if len(value) == 8 else value or "–"
 
 
+def progress_of(session: Session, study: Study) -> str:
+    """Return state, newest revision and how many models have answered about it.
+
+    Whenever that differs, the page of the study has something new: answers are shown before their
+    DICOM objects are written.
+    """
+    number, answers = session.execute(
+        select(Revision.number, func.count(PredictionRow.decision_id.distinct()))
+        .outerjoin(Decision, Decision.revision_id == Revision.id)
+        .outerjoin(PredictionRow, PredictionRow.decision_id == Decision.id)
+        .where(Revision.study_id == study.id)
+        .group_by(Revision.id)
+        .order_by(Revision.number.desc())
+        .limit(1)
+    ).one_or_none() or (0, 0)
+    return f"{study_state(session, study)}/{number}/{answers}"
+
+
 def view_study(session: Session, study: Study, registry: Registry) -> dict[str, Any]:
     """Return a study, its newest revision's answers, and what happened to it."""
     report = study_report(session, study)
@@ -76,6 +94,7 @@ def view_study(session: Session, study: Study, registry: Registry) -> dict[str, 
         "born": date(study.patient_birth_date),
         "date": date(study.study_date),
         "state": report["state"],
+        "progress": progress_of(session, study),
         "is_settled": report["state"] in SETTLED,
         "report": report,
         "revision": revision,

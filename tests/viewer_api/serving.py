@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from sqlalchemy import Engine
 
-from ledger.database import reading, transaction
+from ledger.database import transaction
 from tests.peers.process import free_port, wait_until
-from viewer_api.accounts import find_user
+from viewer_api.accounts import ROLES, find_user
 from viewer_api.app import create_app
 from viewer_api.context import WebContext
 from viewer_api.roles import PERMISSIONS, Principal
@@ -35,11 +37,10 @@ def serving(context: WebContext) -> Iterator[str]:
         thread.join()
 
 
-def token_of(context: WebContext, login: str, *scopes: str) -> str:
+def token_of(database: Engine, login: str, *scopes: str) -> str:
     """Return an API token of somebody."""
-    with reading(context.database) as session:
+    with transaction(database) as session:
         user = find_user(session, login)
-    role = user.role
-    owner = Principal(user.id, login, login, role, PERMISSIONS[role])  # type: ignore[arg-type,index]
-    with transaction(context.database) as session:
-        return make_token(session, owner, name="test", scopes=scopes, days=1, now=context.clock())
+        role = next(role for role in ROLES if role == user.role)
+        owner = Principal(user.id, login, login, role, PERMISSIONS[role])
+        return make_token(session, owner, name="test", scopes=scopes, days=1, now=time.time())

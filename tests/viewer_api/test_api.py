@@ -38,7 +38,7 @@ def site(context: WebContext) -> Iterator[tuple[str, str]]:
     """Return the address of a Pacsight with people in it, and somebody's token."""
     add_people(context)
     with serving(context) as url:
-        yield url, token_of(context, "rosa", *SCOPES)
+        yield url, token_of(context.database, "rosa", *SCOPES)
 
 
 def fuzz(

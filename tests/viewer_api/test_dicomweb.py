@@ -87,9 +87,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Ite
     config = WebConfig(dicomweb_origins=(GUEST,), max_file_bytes=1 << 22, max_upload_bytes=1 << 24)
     context = make_context(engine, folder, config=config)
     add_people(context)
-    tokens = {login: token_of(context, login, "read", "upload") for login in PEOPLE}
-    tokens["reader"] = token_of(context, "rosa", "read")
-    tokens["deliverer"] = token_of(context, "rosa", "read", "upload", "deliver")
+    tokens = {login: token_of(context.database, login, "read", "upload") for login in PEOPLE}
+    tokens["reader"] = token_of(context.database, "rosa", "read")
+    tokens["deliverer"] = token_of(context.database, "rosa", "read", "upload", "deliver")
     slices = [as_file(one) for one in ct_series(5, slices=SLICES, rows=SIDE, columns=SIDE)]
     with serving(context) as url, ExitStack() as opened:
         site = Site(url, context, tokens, slices, opened)

@@ -30,6 +30,9 @@ def test_page_of_a_study_whose_images_are_gone_says_so(
     page = rosa.get(f"/studies/{uid}")
     assert page.status_code == 200
     assert "removed here on" in page.text
+    state = rosa.get(f"/studies/{uid}/state").json()["state"]
+    assert state.endswith("/1/1"), "first revision, one model has answered"
+    assert f'data-state="{state}"' in page.text, "or the page would load for ever"
     assert rosa.get(f"/studies/{uid}/viewer.json").json()["series"] == []
     for path in (
         f"/instances/{image}/pixels",

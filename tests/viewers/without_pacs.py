@@ -60,7 +60,7 @@ def pacsight(slices: list[Dataset]) -> Iterator[tuple[str, str]]:
         migrate(engine)
         context = make_context(engine, folder)
         add_people(context)
-        token = token_of(context, "rosa", "read", "upload")
+        token = token_of(context.database, "rosa", "read", "upload")
         with serving_pacsight(context) as url:
             for one in slices:
                 httpx.post(

@@ -17,7 +17,7 @@ from dicom_out.profile import KINDS
 from ledger.database import reading, transaction
 from ledger.deliveries import queue_deliveries
 from ledger.events import record
-from ledger.queries import find_study, study_report, study_state
+from ledger.queries import find_study, study_report
 from ledger.tables import Decision, ResultObjectRow, Revision, Study
 from ledger.web_tables import Review
 from viewer_api.access import Deliverer, Reader, Reviewer
@@ -26,7 +26,13 @@ from viewer_api.errors import ImagesRemovedError, InputError, PageNotFoundError
 from viewer_api.model_view import figures
 from viewer_api.pages import render
 from viewer_api.roles import Principal
-from viewer_api.study_view import is_expected, study_or_404, view_study, viewer_data
+from viewer_api.study_view import (
+    is_expected,
+    progress_of,
+    study_or_404,
+    view_study,
+    viewer_data,
+)
 
 router = APIRouter(prefix="/studies/{uid}")
 
@@ -55,18 +61,12 @@ def page(request: Request, context: Web, user: Reader, uid: str) -> Response:
 
 @router.get("/state")
 def state(context: Web, user: Reader, uid: str) -> dict[str, str]:
-    """Say in one word where the study stands, for the page to know when to load again."""
+    """Say where the study stands, for the page to know when to load again."""
     with reading(context.database) as session:
         study = find_study(session, uid)
         if study is None:
             return {"state": "expected"}
-        number = session.scalar(
-            select(Revision.number)
-            .where(Revision.study_id == study.id)
-            .order_by(Revision.number.desc())
-            .limit(1)
-        )
-        return {"state": f"{study_state(session, study)}/{number or 0}"}
+        return {"state": progress_of(session, study)}
 
 
 @router.get("/viewer.json")
