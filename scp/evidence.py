@@ -230,15 +230,18 @@ def _sum_up(
 
 
 def _signatures(session: Session, which: ColumnElement[bool]) -> dict[int, tuple[int, int]]:
-    """Return what changes whenever what studies hold does: how many instances, and the newest."""
+    """Return what changes whenever what studies hold does: how many instances, and the newest.
+
+    Outer joins, because they begin at the chosen studies; SQLite would begin at all instances.
+    """
     rows = session.execute(
-        select(Series.study_id, func.count(Instance.id), func.max(Instance.id))
-        .join(Study, Study.id == Series.study_id)
-        .join(Instance, and_(Instance.series_id == Series.id, Instance.is_current))
+        select(Study.id, func.count(Instance.id), func.max(Instance.id))
+        .outerjoin(Series, Series.study_id == Study.id)
+        .outerjoin(Instance, and_(Instance.series_id == Series.id, Instance.is_current))
         .where(which)
-        .group_by(Series.study_id)
+        .group_by(Study.open_since, Study.id)  # the order of the index
     )
-    return {study_id: (count, newest) for study_id, count, newest in rows}
+    return {study_id: (count, newest or 0) for study_id, count, newest in rows}
 
 
 def _load_announcements(
