@@ -95,6 +95,12 @@ Index(
     sqlite_where=KEPT,
     postgresql_where=KEPT,
 )
+Index(
+    "ix_received_object_quarantined",
+    ReceivedObject.id,
+    sqlite_where=ReceivedObject.state == "quarantined",
+    postgresql_where=ReceivedObject.state == "quarantined",
+)
 
 
 class Study(Base):
@@ -148,6 +154,12 @@ Index(
 
 
 Index("ix_study_by_date", Study.study_date, Study.id)
+Index(
+    "ix_study_held",
+    Study.id,
+    sqlite_where=Study.held_code.is_not(None),
+    postgresql_where=Study.held_code.is_not(None),
+)
 
 
 class PatientClaim(Base):
@@ -209,6 +221,8 @@ class Revision(Base):
     created_at: Mapped[float]
     started_at: Mapped[float | None] = mapped_column(index=True)
     """when its route job was handed to the engine"""
+    trace_id: Mapped[str | None] = mapped_column(String(32))
+    """of everything that is done about it, on whatever machine (W3C Trace Context)"""
 
 
 class Instance(Base):

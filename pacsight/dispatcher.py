@@ -23,6 +23,8 @@ from ledger.tables import Decision, Delivery, Job, ResultObjectRow, Revision
 from ledger.worklist import refresh_worklist
 from pacsight.engine import DurableEngine
 from pacsight.heartbeat import living_spools
+from pacsight.monitoring.past import tell_past
+from pacsight.monitoring.tracing import OFF, Tracer
 from pacsight.peers import ask_source
 from pacsight.settings import Settings
 from pacsight.stages.deliver import pending, postpone
@@ -48,11 +50,13 @@ class Dispatcher:
         database: Engine,
         engine: DurableEngine,
         clock: Callable[[], float],
+        tracer: Tracer = OFF,
     ) -> None:
         self._settings = settings
         self._database = database
         self._engine = engine
         self._clock = clock
+        self._tracer = tracer
         ask = partial(ask_source, settings.scp.ae_title)
         self._sources = Sources(settings.sources, ask)
         self._reader = EvidenceReader(self._sources)
@@ -105,6 +109,9 @@ class Dispatcher:
             self._submit(Work(Stage.ROUTE, revision_id, is_stat=is_stat), "study")
             with transaction(self._database) as session:
                 session.get_one(Revision, revision_id).started_at = self._clock()
+            if self._tracer.is_on:
+                with reading(self._database) as session:
+                    tell_past(session, self._tracer, revision_id, self._clock())
         return len(waiting)
 
     def _start_deliveries(self) -> int:

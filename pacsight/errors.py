@@ -11,6 +11,7 @@
         ├── CollectorError         audit messages can't be sent now
         ├── AuditError             the event log isn't what was written
         ├── SelfTestError          a destination did not take the self-test
+        ├── NotReadyError          a probe finds that work can't be done now
         └── StageError             a stage of the workflow can't go on
 """
 
@@ -70,3 +71,10 @@ class AuditError(OperationError):
     """The event log isn't what was written."""
 
     code = "AUDIT_BROKEN"
+
+
+class NotReadyError(OperationError):
+    """Work can't be done now."""
+
+    code = "NOT_READY"
+    retryable = True

@@ -73,6 +73,11 @@ class Heartbeat:
         """Go on with what earlier starts left, then beat and look after the others."""
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Say that this worker has ended, so that others needn't wait."""
         self._stop.set()

@@ -6,11 +6,15 @@ import gc
 import logging
 import socket
 import threading
+from contextlib import AbstractContextManager, nullcontext
 
 from pydicom import config as pydicom_config
+from sqlalchemy import Engine
 
 from pacsight.exclusive import exclusive
+from pacsight.logs import apply_log_settings
 from pacsight.program import journalled
+from pacsight.rejections import RejectionJournal
 from pacsight.settings import Settings, open_ledger
 from scp.listener import Listener
 
@@ -34,6 +38,7 @@ def run_receiver(settings: Settings, stop: threading.Event, *, name: str | None 
     scp.errors.ReceiveError
         The port is taken or the spool can't be written.
     """
+    apply_log_settings(settings.log, "scp")
     name = name or socket.gethostname()
     with exclusive(settings.data_dir / f"scp-{name}.lock"):
         database = open_ledger(settings)
@@ -41,10 +46,22 @@ def run_receiver(settings: Settings, stop: threading.Event, *, name: str | None 
         with (
             journalled(database, "scp", name),
             Listener(settings.scp, settings.spool_dir, database, name) as listener,
+            RejectionJournal(database, listener.counts),
+            _monitor(settings, database, listener),
         ):
             logger.info("receiving as %s on port %d", settings.scp.ae_title, listener.port)
             stop.wait()
         database.dispose()
+
+
+def _monitor(
+    settings: Settings, database: Engine, listener: Listener
+) -> AbstractContextManager[object]:
+    if settings.monitoring.scp_port is None:
+        return nullcontext()
+    from pacsight.monitoring.receiver import monitor_receiver  # 5 MB
+
+    return monitor_receiver(settings, database, listener)
 
 
 def _tune_process() -> None:

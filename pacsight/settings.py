@@ -30,6 +30,7 @@ from ledger.database import migrate, open_database
 from ledger.store import Store, open_store
 from pacsight.audit.config import AuditConfig
 from pacsight.errors import SettingsError
+from pacsight.monitoring.config import LogConfig, MonitoringConfig
 from scp.config import CompletenessConfig, ListenerConfig, Source, StatRule
 from viewer_api.config import WebConfig
 
@@ -76,6 +77,8 @@ class Settings(BaseSettings):
     delivery: DeliveryConfig = DeliveryConfig()
     retention: RetentionConfig = RetentionConfig()
     audit: AuditConfig = AuditConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
+    log: LogConfig = LogConfig()
     web: WebConfig = WebConfig()
 
     @field_validator("destinations")

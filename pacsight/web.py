@@ -13,12 +13,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
+from prometheus_client import CollectorRegistry, ProcessCollector
+from sqlalchemy import Engine
 
 from dicom_out.destination import Destination
 from inference.registry import scan_models
 from pacsight import __version__
 from pacsight.errors import SettingsError
 from pacsight.exclusive import exclusive
+from pacsight.logs import apply_log_settings
+from pacsight.monitoring.checks import reaches_ledger
+from pacsight.monitoring.collectors import DiskCollector, LedgerCollector
+from pacsight.monitoring.server import Monitor, Probes
 from pacsight.program import journalled
 from pacsight.settings import Settings, open_ledger
 from scp.local_intake import LocalIntake
@@ -52,6 +58,7 @@ def run_web(settings: Settings, stop: threading.Event, *, name: str | None = Non
     LedgerError
         The database can't be opened.
     """
+    apply_log_settings(settings.log, "web")
     name = name or socket.gethostname()
     with exclusive(settings.data_dir / f"web-{name}.lock"), _listen(settings) as listening:
         database = open_ledger(settings)
@@ -71,9 +78,19 @@ def run_web(settings: Settings, stop: threading.Event, *, name: str | None = Non
             clock=time.time,
         )
         logger.info("web app on port %d", listening.getsockname()[1])
-        with journalled(database, "web", name):
+        with journalled(database, "web", name), _monitor(settings, database):
             asyncio.run(_serve(settings, context, listening, stop))
         database.dispose()
+
+
+def _monitor(settings: Settings, database: Engine) -> Monitor:
+    config = settings.monitoring
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(DiskCollector(settings.data_dir, settings.scp.disk_reserve_bytes))
+    registry.register(LedgerCollector(database))
+    probes = Probes(ready={"ledger": partial(reaches_ledger, database)})
+    return Monitor(config.host, config.web_port, "web", registry, probes)
 
 
 def _self_test(settings: Settings, destination: Destination) -> list[Shown]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from prometheus_client import CollectorRegistry, ProcessCollector
 from sqlalchemy import Engine
 
 from inference.errors import InferenceError
@@ -20,6 +21,12 @@ from pacsight.dispatcher import Dispatcher
 from pacsight.engine import DurableEngine
 from pacsight.exclusive import exclusive
 from pacsight.heartbeat import INTAKE, Heartbeat, Identity
+from pacsight.logs import apply_log_settings
+from pacsight.monitoring.checks import holds, reaches_ledger
+from pacsight.monitoring.collectors import DiskCollector
+from pacsight.monitoring.metrics import REGISTRY
+from pacsight.monitoring.server import Monitor, Probes
+from pacsight.monitoring.tracing import Tracer
 from pacsight.program import journalled
 from pacsight.proofs import Prover
 from pacsight.retention import Retention
@@ -58,6 +65,7 @@ def run_worker(
     LedgerError
         The database can't be opened.
     """
+    apply_log_settings(settings.log, "worker")
     with exclusive(settings.data_dir / f"worker-{name}.lock"):
         database = open_ledger(settings)
         try:
@@ -77,7 +85,10 @@ def _work(
 ) -> None:
     registry = scan_models(settings.models_dir)
     models = ModelServer(registry, settings.inference_config(), has_gates=True)
-    context = StageContext(settings, database, settings.open_store(), registry, models, time.time)
+    tracer = Tracer.to_endpoint("worker", settings.monitoring.otlp_endpoint)
+    context = StageContext(
+        settings, database, settings.open_store(), registry, models, time.time, tracer
+    )
     identity = Identity.draw(name, spool_identity(settings.spool_dir), tuple(queues))
     engine = DurableEngine(
         settings.engine_url,
@@ -86,6 +97,8 @@ def _work(
         concurrency={queue: CONCURRENCY[queue] for queue in queues if queue in CONCURRENCY},
     )
     heartbeat = Heartbeat(database, identity, engine.take_over)
+    is_ready = threading.Event()
+    monitor = _monitor(settings, database, heartbeat, is_ready)
     heartbeat.begin()
     engine.start()
     heartbeat.start()
@@ -95,6 +108,7 @@ def _work(
             _warm(models, registry, stop)
         if not stop.is_set():
             _tell_ready(database, name, queues, len(registry.models))
+            is_ready.set()
 
     # Beside the work: many models take a minute, and what is due needn't wait for all of them.
     getting_ready = threading.Thread(target=get_ready, name="warm", daemon=True)
@@ -111,15 +125,35 @@ def _work(
         keeping = Retention(settings, database, time.time)
         threading.Thread(target=keeping.run, args=(stop,), name="retention", daemon=True).start()
     try:
-        if INTAKE in queues:
-            Dispatcher(settings, database, engine, time.time).run(stop)
-        stop.wait()
+        with monitor:
+            if INTAKE in queues:
+                Dispatcher(settings, database, engine, time.time, tracer).run(stop)
+            stop.wait()
     finally:
         engine.stop()
         heartbeat.stop()
+        tracer.close()
         getting_ready.join(WARM_JOIN_S)
         if proving.ident is not None:
             proving.join(STOP_S)
+
+
+def _monitor(
+    settings: Settings, database: Engine, heartbeat: Heartbeat, is_ready: threading.Event
+) -> Monitor:
+    config = settings.monitoring
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(DiskCollector(settings.data_dir, settings.scp.disk_reserve_bytes))
+    registry.register(REGISTRY)
+    probes = Probes(
+        alive={"heartbeat": holds(lambda: heartbeat.is_alive, "the heartbeat goes on")},
+        ready={
+            "models": holds(is_ready.is_set, "the models are loaded"),
+            "ledger": partial(reaches_ledger, database),
+        },
+    )
+    return Monitor(config.host, config.worker_port, "worker", registry, probes)
 
 
 def _tell_ready(database: Engine, name: str, queues: Sequence[str], models: int) -> None:

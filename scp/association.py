@@ -41,6 +41,9 @@ class StoreACSE(ACSE):
             self.assoc, request.calling_ae_title, request.called_ae_title
         )
         if rejection is not None:
+            self.assoc.server.intake.counts.reject(
+                _printable(request.calling_ae_title), self.requestor.address, rejection.reason
+            )
             LOGGER.warning(
                 "association of %s at %s rejected: %s",
                 _printable(request.calling_ae_title),
@@ -130,6 +133,7 @@ class StoreAssociation(Association):
             self.dul.close()
             if hasattr(self, "record"):
                 self._server.intake.commits.end_association(self.record, self._outcome)
+                self._server.intake.counts.end(self._outcome)
             self._server.forget(self)
 
     def drain(self) -> None:

@@ -21,6 +21,7 @@ from scp.commitment import Commitments
 from scp.config import ListenerConfig
 from scp.errors import ListenerError
 from scp.group_commit import GroupCommit, close_lost_associations
+from scp.receive_counts import ReceiveCounts
 from scp.reception import Intake
 from scp.server import StoreServer
 from scp.spool import Spool
@@ -121,6 +122,26 @@ class Listener:
         if self._server is None:
             return self._config.port
         return int(self._server.server_address[1])
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether connections are accepted."""
+        return self._acceptor is not None and self._acceptor.is_alive()
+
+    @property
+    def associations(self) -> int:
+        """How many are open."""
+        return 0 if self._server is None else len(self._server.active_associations)
+
+    @property
+    def counts(self) -> ReceiveCounts:
+        """What was done since the start."""
+        return ReceiveCounts() if self._server is None else self._server.intake.counts
+
+    def check_reserve(self) -> None:
+        """Raise :class:`scp.errors.SpoolFullError` when less than the reserve is free."""
+        if self._spool is not None:
+            self._spool.check_reserve()
 
     def stop(self) -> None:
         """Accept nothing more, let messages in progress end within seconds, close everything."""

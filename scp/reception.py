@@ -19,6 +19,7 @@ from scp.errors import (
 from scp.group_commit import GroupCommit
 from scp.ledger_writer import AssociationRecord
 from scp.part10 import encode_file_meta
+from scp.receive_counts import ReceiveCounts
 from scp.spool import BUFFER_BYTES, ObjectWriter, Spool
 from scp.store_message import SUCCESS, StoreRequest, is_uid
 
@@ -36,6 +37,7 @@ class Intake:
     def __init__(self, spool: Spool, commits: GroupCommit) -> None:
         self.spool = spool
         self.commits = commits
+        self.counts = ReceiveCounts()
 
 
 class Reception:
@@ -67,6 +69,7 @@ class Reception:
         self._buffer = buffer
         self._writer: ObjectWriter | None = None
         self._refusal: ReceiveError | None = None
+        self._began = time.perf_counter()
         try:
             _check(request, context.abstract_syntax)
             header = encode_file_meta(
@@ -112,6 +115,7 @@ class Reception:
                 self._refuse(error)
         if self._refusal is None:
             return SUCCESS, ""
+        self._intake.counts.refuse(self._refusal.status)
         return self._refusal.status, str(self._refusal)
 
     def drop(self) -> None:
@@ -145,6 +149,7 @@ class Reception:
                 "state": ObjectState.RECEIVED.value,
             },
         )
+        self._intake.counts.stored(spooled.size, time.perf_counter() - self._began)
 
 
 def make_buffer() -> memoryview:

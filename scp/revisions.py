@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Sequence
 
 from sqlalchemy import Engine, and_, select, update
@@ -135,9 +136,7 @@ def _close(
     revision = add_revision(session, study, verdict, now)
     revision.is_stat = is_stat(reader.request(session, study_id), stat_rules)
     reader.forget(study_id)
-    logger.info(
-        "study %s: revision %d, %s", study.study_instance_uid, revision.number, verdict.code
-    )
+    logger.info("study %d: revision %d, %s", study.id, revision.number, verdict.code)
     return revision.id
 
 
@@ -158,6 +157,7 @@ def add_revision(session: Session, study: Study, verdict: Verdict, now: float) -
         confidence=verdict.confidence,
         is_stat=newest is not None and newest.is_stat,
         created_at=now,
+        trace_id=secrets.token_hex(16),
     )
     session.add(revision)
     session.flush()

@@ -113,9 +113,15 @@ def test_published_ports_are_those_that_are_listened_on(settings: Settings) -> N
     assert dockerfile("EXPOSE") == [f"{settings.scp.port} {settings.web.port}"]
     published = [p for service in SERVICES.values() for p in service.get("ports", [])]
     assert len(published) == 4
-    health_check = SERVICES["scp"]["healthcheck"]["test"]
-    assert str(settings.scp.port) in health_check
-    assert settings.scp.ae_title in health_check
+    asked = {
+        role: re.findall(r"127\.0\.0\.1:(\d+)/readyz", SERVICES[role]["healthcheck"]["test"][-1])
+        for role in ROLES
+    }
+    assert asked == {
+        "scp": [str(settings.monitoring.scp_port)],
+        "worker": [str(settings.monitoring.worker_port)],
+        "web": [str(settings.web.port)],
+    }
 
 
 def test_every_variable_of_orthanc_json_is_set_or_has_a_default() -> None:

@@ -141,3 +141,24 @@ def test_no_secret_is_in_the_file() -> None:
 def test_pods_get_the_time_they_need_to_stop() -> None:
     for _, pod in pods():
         assert pod["terminationGracePeriodSeconds"] > STOP_PATIENCE_S
+
+
+@pytest.mark.parametrize(("pod", "container"), CONTAINERS)
+def test_probes_ask_ports_that_the_settings_open(
+    pod: dict[str, Any], container: dict[str, Any], settings: Settings
+) -> None:
+    role = container["args"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    open_ports = {
+        "scp": {settings.scp.port, settings.monitoring.scp_port},
+        "worker": {settings.monitoring.worker_port},
+        "web": {settings.web.port, settings.monitoring.web_port},
+    }[role]
+    assert set(ports.values()) == open_ports
+    assert settings.monitoring.host == "0.0.0.0"
+    for probe, path in (("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")):
+        asked = container[probe]["httpGet"]
+        assert asked["path"] == path
+        assert asked["port"] in ports
+    taken = [port["containerPort"] for one in pod["containers"] for port in one["ports"]]
+    assert len(taken) == len(set(taken)), "containers of a pod share their ports"

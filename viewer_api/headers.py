@@ -28,7 +28,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 FORM_BYTES = 1 << 18
 """Most bytes of a request that is no file. Forms are parsed before anybody is asked who he is."""
-HEALTH = "/health"
+PROBES = ("/healthz", "/readyz")
 """Orchestrators ask by the machine's address, not by the name that browsers know."""
 HSTS = "max-age=31536000; includeSubDomains"
 _ALWAYS = {
@@ -79,7 +79,7 @@ class GuardedApp:
         if guest and scope["method"] == "OPTIONS":
             await Response(status_code=204)(scope, receive, send_with_headers)
             return
-        if scope["path"] != HEALTH and self._is_foreign(scope["method"], headers, guest):
+        if scope["path"] not in PROBES and self._is_foreign(scope["method"], headers, guest):
             refusal = PlainTextResponse("This request comes from another site.", 403)
             await refusal(scope, receive, send_with_headers)
             return

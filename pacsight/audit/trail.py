@@ -226,6 +226,23 @@ def _alert(kind: Code, story: _Story) -> AuditMessage:
     return replace(story.message(codes.SECURITY_ALERT, "E", who, [about]), types=(kind,))
 
 
+def _rejected(story: _Story) -> AuditMessage:
+    """Tell of a peer that isn't who may associate."""
+    detail = story.event.detail
+    address = story.event.subject.removeprefix("peer:")
+    about = AuditObject(
+        address,
+        codes.NODE_ID,
+        SYSTEM,
+        SECURITY_RESOURCE,
+        details={"Alert Description": f"{detail['count']} associations: {detail['reason']}"},
+    )
+    title = story.event.actor
+    peer = Participant(title, True, (), f"AETITLES={title}", address)
+    said = story.message(codes.SECURITY_ALERT, "E", [story.ourselves(), peer], [about])
+    return replace(said, types=(codes.NODE_AUTHENTICATION,), outcome=MINOR)
+
+
 def _log_used(story: _Story) -> AuditMessage:
     """Tell who read the log; what was found, or where the chain stands, goes along as details."""
     detail = {key: str(value) for key, value in story.event.detail.items() if value is not None}
@@ -268,6 +285,7 @@ _TELLERS: Mapping[str, _Teller] = {
     "study.expired": _deleted,
     "worklist.searched": _asked,
     "worklist.exported": _asked,
+    "association.rejected": _rejected,
     "user.added": partial(_alert, _ROLES),
     "user.changed": partial(_alert, _ROLES),
     "user.password_changed": partial(_alert, _ACCOUNT),

@@ -14,6 +14,7 @@ from ledger.errors import PacsightError
 from pacsight.stages.context import StageContext, refuse_held
 from pacsight.stages.deliver import deliver_results, postpone
 from pacsight.stages.encode import encode_decision
+from pacsight.stages.observed import observed
 from pacsight.stages.predict import predict_decision
 from pacsight.stages.route import route_revision
 from pacsight.work import Stage, Work, job_done, job_failed, job_hindered, job_started
@@ -40,12 +41,18 @@ def perform(context: StageContext, work: Work) -> Sequence[Work]:
         A retryable one: the engine tries again. Every other error ends the job as failed, with its
         code in the ledger.
     """
+    with observed(context, work) as outcome:
+        following, outcome.word = _perform(context, work)
+        return following
+
+
+def _perform(context: StageContext, work: Work) -> tuple[Sequence[Work], str]:
     with transaction(context.database) as session:
         starts = job_started(session, work, context.clock())
     if starts > STARTS_OF_A_JOB:
         message = "Its worker ended each time; see the log. Given up; replay the study."
         _fail(context, work, "JOB_GIVEN_UP", message)
-        return []
+        return [], "failed"
     try:
         with reading(context.database) as session:
             refuse_held(session, work.revision_id)
@@ -57,18 +64,18 @@ def perform(context: StageContext, work: Work) -> Sequence[Work]:
                 job_hindered(session, work, error.code, str(error))
             raise
         _fail(context, work, error.code, str(error))
-        return []
+        return [], "failed"
     except Exception as error:  # noqa: BLE001 - the one place: a defect ends a job, never a worker
         # Neither the message nor the locals are logged: they may hold a patient's data.
         logger.error("%s failed: %s", work.key, _where(error))
         _fail(
             context, work, "INTERNAL_ERROR", f"{type(error).__name__}; please report this defect."
         )
-        return []
+        return [], "failed"
     with transaction(context.database) as session:
         job_done(session, work, context.clock())
     logger.info("%s done", work.key)
-    return following
+    return following, "done"
 
 
 def _fail(context: StageContext, work: Work, code: str, message: str) -> None:

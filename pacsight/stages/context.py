@@ -28,6 +28,7 @@ from ledger.tables import (
     Study,
 )
 from pacsight.errors import StageError
+from pacsight.monitoring.tracing import OFF, Tracer
 from pacsight.settings import Settings
 from scp.errors import StudyHeldError
 from scp.spool import open_object
@@ -43,6 +44,7 @@ class StageContext:
     registry: Registry
     models: ModelServer
     clock: Callable[[], float]
+    tracer: Tracer = OFF
 
 
 def instances_of(session: Session, revision_id: int) -> list[Instance]:

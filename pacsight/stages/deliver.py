@@ -21,8 +21,10 @@ from ledger.database import reading, transaction
 from ledger.domain import DeliveryState, Proof
 from ledger.events import record
 from ledger.tables import Delivery, ResultEncoding, ResultObjectRow
+from pacsight.monitoring.metrics import DELIVERED
 from pacsight.stages.context import StageContext, study_of
 from pacsight.stages.patient_check import refuse_patient
+from pacsight.stages.turnaround import observe_turnaround
 from pacsight.work import Work
 
 Pending: TypeAlias = tuple[Delivery, ResultObjectRow, ResultEncoding | None]
@@ -42,6 +44,7 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
         return []
     receipts: dict[str, DeliveryReceipt] = {}
     plain: set[str] = set()
+    outcomes: Counter[str] = Counter()
     if destination is not None:
         items = [item for _, item, _ in waiting]
         receipts = refuse_patient(context, work, destination, items)
@@ -67,6 +70,7 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
                     now=context.clock(),
                     asks=destination.proof,
                 )
+            outcomes[row.state] += 1
             record(
                 session,
                 actor=work.destination,
@@ -75,7 +79,16 @@ def deliver_results(context: StageContext, work: Work) -> Sequence[Work]:
                 detail={"attempt": work.attempt, "status": row.last_status},
                 now=context.clock(),
             )
+    _measure(context, work, outcomes)
     return []
+
+
+def _measure(context: StageContext, work: Work, outcomes: Counter[str]) -> None:
+    for outcome, count in outcomes.items():
+        DELIVERED.labels(work.destination, outcome).inc(count)
+    if set(outcomes) == {DeliveryState.DELIVERED}:
+        with reading(context.database) as session:
+            observe_turnaround(session, work.revision_id, context.clock())
 
 
 def _journal_begin(context: StageContext, work: Work, items: Sequence[ResultObjectRow]) -> None:

@@ -35,6 +35,7 @@ from ledger.events import record
 from ledger.store import Store
 from ledger.tables import Decision, PredictionRow
 from pacsight.errors import StageError
+from pacsight.monitoring.metrics import INFERENCE
 from pacsight.stages.context import (
     StageContext,
     accepted_decision,
@@ -138,6 +139,8 @@ def _predict_source(
             source = source_image(context, work.revision_id, uids[0])
         predictions = [context.models.predict(decision.model_id, source)]
     seconds = (time.perf_counter() - started) / len(predictions)
+    for _ in predictions:
+        INFERENCE.labels(decision.model_id).observe(seconds)
     rows = [_row(context, decision, one, seconds, frame_numbers) for one in predictions]
     with transaction(context.database) as session:
         # A worker that was taken for dead may come back and finish the same.

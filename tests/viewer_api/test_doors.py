@@ -20,8 +20,8 @@ from viewer_api.routes import ROUTERS
 
 Open = Callable[..., Browser]
 OPEN = {
-    ("GET", "/"), ("GET", "/health"), ("GET", "/login"), ("POST", "/login"), ("POST", "/logout"),
-    ("POST", "/appearance"), ("GET", "/oidc/login"), ("GET", "/oidc/callback"),
+    ("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/login"), ("POST", "/login"),
+    ("POST", "/logout"), ("POST", "/appearance"), ("GET", "/oidc/login"), ("GET", "/oidc/callback"),
     ("GET", "/api/v1/openapi.json"),
 }  # fmt: skip
 """What nobody needs to sign in for."""
@@ -128,7 +128,7 @@ def test_changes_from_another_site_are_refused_before_anything_else(browser: Ope
 
 def test_every_answer_has_the_headers(browser: Open) -> None:
     one = browser("adam")
-    for path in ("/", "/login", "/account", "/no-such-page", "/static/pacsight.css", "/health"):
+    for path in ("/", "/login", "/account", "/no-such-page", "/static/pacsight.css", "/healthz"):
         headers = one.get(path).headers
         policy = headers["content-security-policy"]
         assert "unsafe" not in policy

@@ -177,7 +177,7 @@ def test_cookies_and_headers_behind_tls(context: WebContext, browser: Open) -> N
         assert attribute in cookie
     other = Browser(app, base_url="https://evil.example.org")
     assert other.get("/").status_code == 403, "another host"
-    assert other.get("/health").status_code == 200, "asked by address, by whoever starts us again"
+    assert other.get("/readyz").status_code == 200, "asked by address, by whoever starts us again"
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,15 @@ def home(request: Request, context: Web, user: Visitor) -> Response:
     return render(request, "home", models=models, destinations=context.destinations)
 
 
-@router.get("/health")
-def health(context: Web) -> dict[str, str]:
-    """Tell that the app answers and reaches its ledger."""
+@router.get("/healthz")
+def alive() -> dict[str, str]:
+    """Tell that the app answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def ready(context: Web) -> dict[str, str]:
+    """Tell that it reaches its ledger."""
     with reading(context.database) as session:
         session.execute(text("SELECT 1"))
     return {"status": "ok", "version": context.version}

@@ -62,6 +62,7 @@ RECORDED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "study.expired": ("retention", STUDY, {"rule": "age", "bytes": 1}),
     "worklist.searched": ("anna", "worklist", {"asked_by": ["words"]}),
     "worklist.exported": ("anna", "worklist", {"asked_by": ["words"]}),
+    "association.rejected": ("WHO", "peer:10.9.9.9", {"reason": "not allowed", "count": 3}),
     "user.added": ("adam", "user:anna", {"role": "staff"}),
     "user.changed": ("adam", "user:anna", {"role": "staff", "active": True}),
     "user.password_changed": ("anna", "user:anna", {}),
@@ -154,6 +155,7 @@ def test_every_message_is_as_the_schema_wants_it_and_has_its_codes(
     assert codes("worklist.searched", "//EventID|//ParticipantObjectIDTypeCode") == [
         "110112", "110181",
     ]  # fmt: skip
+    assert codes("association.rejected", "//EventTypeCode") == ["110126"]
     assert codes("audit.noted", "//EventID") == ["110101"]
     assert codes("audit.verified", "//EventID") == ["110113"], "a broken log alarms"
     received = told["instances.received"]

@@ -1,0 +1,1 @@
+"""Pacsight as others see it: metrics, probes, traces."""
