@@ -54,6 +54,9 @@ bench: setup peers ## the measurements of benchmarks/, some minutes
 	@$(BIN)/python -m benchmarks.prediction
 	@$(BIN)/python -m benchmarks.encode
 	@$(BIN)/python -m benchmarks.loop
+	@$(BIN)/python -m benchmarks.scale
+	@$(BIN)/python -m benchmarks.ledger --studies 1000
+	@$(BIN)/python -m benchmarks.day
 	@$(BIN)/python -m benchmarks.worklist
 	@$(BIN)/python -m benchmarks.uploads
 	@$(BIN)/python -m benchmarks.completeness
