@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from dicom_out.profile import STANDARD
+from scp.config import User
+from scp.tls import ClientTls
 
 AeTitleText = Annotated[
     str,
@@ -49,6 +51,16 @@ class Destination(BaseModel):
     """ask it before sending whose study it is there now (C-FIND), where it can be asked"""
     proof: AskFor = AskFor.AUTO
     """how it is asked afterwards whether it holds the results"""
+    tls: ClientTls | None = None
+    """call it through TLS"""
+    user: User | None = None
+    """who we are there, where it asks for a user"""
+
+    @model_validator(mode="after")
+    def _password_is_not_sent_in_the_clear(self) -> Self:
+        if self.user is not None and self.tls is None:
+            raise ValueError("user needs tls; without it the password crosses the network readable")
+        return self
 
 
 class DeliveryConfig(BaseModel):
@@ -166,6 +178,14 @@ CUT_OFF = Verdict(
     "The connection broke or no answer came in time; the object is sent again.",
     is_retryable=True,
 )
+
+
+def tls_failed(reason: str) -> Verdict:
+    """Say that one side doesn't take the other's certificate or way of encryption."""
+    text = f"TLS with the destination fails ({reason}); check certificates and settings there."
+    return Verdict(Outcome.FAILED, "TLS_FAILED", text, is_retryable=True)
+
+
 NO_CONTEXT = Verdict(
     Outcome.REFUSED,
     "CONTEXT_NOT_ACCEPTED",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
@@ -25,8 +28,10 @@ _BROKEN_NIFTI = (
     OverflowError,
     TypeError,
     ValueError,
+    struct.error,
     zlib.error,
 )
+MAX_EXTENSIONS_BYTES = 1 << 24
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -46,6 +51,7 @@ def read_nifti(path: Path) -> Volume:
         It has more voxels than can be handled.
     """
     try:
+        _check_start(path)
         image = nibabel.load(path)
         shape = tuple(size for axis, size in enumerate(image.shape) if axis < 3 or size > 1)
         if len(shape) not in {3, 4} or min(shape) < 2:
@@ -73,6 +79,50 @@ def read_nifti(path: Path) -> Volume:
         raise NotAVolumeError("The volume is sheared; only voxels with right angles can be used.")
     lps = (_RAS_TO_LPS @ affine)[:, [2, 1, 0, 3]]
     return Volume(np.ascontiguousarray(values.transpose(2, 1, 0)), lps, volumes=volumes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the header says of its size: axes, and where the voxels begin, in bytes."""
+
+    shape: tuple[int, ...]
+    start: float
+
+
+def count_voxels(path: Path) -> int:
+    """Return the voxels of the first volume as the header has them; nothing else is read.
+
+    Raises
+    ------
+    NotAnImageError
+        There is no NIfTI header.
+    """
+    try:
+        return math.prod(max(0, size) for size in _head(path).shape[:3])
+    except _BROKEN_NIFTI as error:
+        raise NotAnImageError("The file is not a whole NIfTI volume.") from error
+
+
+def _head(path: Path) -> _Head:
+    is_packed = path.name.endswith(".gz")
+    with gzip.open(path) if is_packed else path.open("rb") as file:
+        head = file.read(176)
+    order = "<" if int.from_bytes(head[:4], "little") in (348, 540) else ">"
+    if struct.unpack_from(f"{order}i", head) == (540,):  # NIfTI-2
+        axes, *sizes = struct.unpack_from(f"{order}8q", head, 16)
+        (start,) = struct.unpack_from(f"{order}q", head, 168)
+    else:
+        axes, *sizes = struct.unpack_from(f"{order}8h", head, 40)
+        (start,) = struct.unpack_from(f"{order}f", head, 108)
+    return _Head(tuple(sizes[:axes]), start)
+
+
+def _check_start(path: Path) -> None:
+    """Check that the voxels begin near the header: a packed file may hold gigabytes in between."""
+    if not 0 <= _head(path).start <= MAX_EXTENSIONS_BYTES:
+        raise NotAnImageError(
+            f"The NIfTI file has more than {MAX_EXTENSIONS_BYTES >> 20} MB before its voxels."
+        )
 
 
 def write_nifti(path: Path, mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> None:

@@ -15,7 +15,7 @@ from inference.errors import ImageTooLargeError, PixelsUnreadableError
 from inference.source_image import SourceImage
 from ledger.domain import InstanceFacts
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 50_000_000
 GRAY_SPREAD = 1.0
 """Mean difference of the channels, of 255, below which a picture counts as grey."""
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
@@ -63,7 +63,9 @@ def _values(image: Image.Image) -> NDArray[np.float32]:
     image = image.convert("L" if image.mode in _GRAY_MODES else "RGB")
     if image.mode == "RGB" and _is_gray(np.asarray(image)):
         image = image.convert("L")
-    return np.asarray(image, np.float32) / np.float32(255.0)
+    values = np.asarray(image, np.float32)
+    values /= np.float32(255.0)
+    return values
 
 
 def _is_gray(pixels: NDArray[np.uint8]) -> bool:

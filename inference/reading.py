@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import data_element_generator
 from pydicom.pixels import iter_pixels, pixel_array
@@ -30,6 +31,7 @@ from pydicom.uid import (
 )
 
 import inference.jpeg12  # noqa: F401 - registers a decoder
+from inference.codestream import check_stream
 from inference.display_values import color_values, frame_header, gray_values, modality_values
 from inference.encoded_pixels import are_pixels_cut, is_header_cut
 from inference.errors import (
@@ -45,7 +47,9 @@ from inference.pictures import SIGNATURES, read_picture
 from inference.source_image import SourceImage
 from inference.transfer_syntaxes import DECODABLE
 from ledger.domain import InstanceFacts
+from ledger.errors import HeaderTooLargeError
 from ledger.facts import PIXEL_KEYWORDS, read_facts
+from ledger.parts import MeteredFile
 
 __all__ = [
     "OpenedImage",
@@ -60,6 +64,7 @@ __all__ = [
 MAX_FRAME_PIXELS = 250_000_000
 MAX_INFLATED_BYTES = 1 << 30
 _CHUNK_BYTES = 1 << 20
+_PIXEL_HEADER_BYTES = 12  # tag, VR OB, two reserved bytes, length (PS3.5 section 7.1.2)
 _GRAY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 # The decoders turn these into RGB (PS3.3 C.7.6.3.1.2)
 _COLOR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
@@ -149,11 +154,14 @@ class OpenedImage:
         What it says.
     transfer_syntax_uid
         How the pixels are encoded.
+    pixels_at
+        Where the pixel data element begins in the file.
     """
 
     dataset: Dataset
     facts: InstanceFacts
     transfer_syntax_uid: str
+    pixels_at: int
 
     @property
     def is_multi_frame(self) -> bool:
@@ -177,9 +185,9 @@ def open_image(source: BinaryIO) -> OpenedImage:
         A DICOM object without the UIDs that identify it.
     """
     with warnings.catch_warnings(action="ignore"):
-        header, has_pixels = _read_header(source)
-        facts = replace(read_facts(header)[0], has_pixel_data=has_pixels)
-    if not has_pixels:
+        header, pixels_at = _read_header(source)
+        facts = replace(read_facts(header)[0], has_pixel_data=pixels_at is not None)
+    if pixels_at is None:
         raise MissingPixelDataError("The DICOM object has no Pixel Data; it is not an image.")
     syntax = _transfer_syntax(header)
     if syntax not in DECODABLE:
@@ -190,7 +198,7 @@ def open_image(source: BinaryIO) -> OpenedImage:
         raise ImageTooLargeError(
             f"A frame has more than {MAX_FRAME_PIXELS // 1_000_000} million pixels."
         )
-    return OpenedImage(header, facts, syntax)
+    return OpenedImage(header, facts, syntax, pixels_at)
 
 
 def read_frames(
@@ -266,17 +274,21 @@ def _read_dicom(file: BinaryIO) -> SourceImage:
     return SourceImage.of(array, image.facts, image.dataset)
 
 
-def _read_header(file: BinaryIO) -> tuple[Dataset, bool]:
-    """Return the header without pixel data, and whether there are pixel data."""
+def _read_header(file: BinaryIO) -> tuple[Dataset, int | None]:
+    """Return the header without pixel data, and where these begin; None if there are none."""
+    metered: Any = MeteredFile(file)
     try:
         _check_inflated_size(file)
-        header = dcmread(file, stop_before_pixels=True, force=True)
+        header = dcmread(metered, stop_before_pixels=True, force=True)
         if header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             file.seek(0)
-            return header, any(keyword in dcmread(file, force=True) for keyword in PIXEL_KEYWORDS)
+            has_pixels = any(keyword in dcmread(file, force=True) for keyword in PIXEL_KEYWORDS)
+            return header, 0 if has_pixels else None
     except (EOFError, struct.error, zlib.error) as error:
         raise _truncated() from error
     except _BROKEN as error:
+        if metered.is_exhausted:
+            raise HeaderTooLargeError from error
         raise NotAnImageError("The file starts like DICOM but can't be read as such.") from error
     order = ">" if header.original_encoding[1] is False else "<"
     position = file.tell()
@@ -285,7 +297,7 @@ def _read_header(file: BinaryIO) -> tuple[Dataset, bool]:
     has_pixels = len(tag) == 4 and struct.unpack(f"{order}HH", tag) in _PIXEL_TAGS
     if are_pixels_cut(file, order) if has_pixels else is_header_cut(file, header):
         raise _truncated()
-    return header, has_pixels
+    return header, position if has_pixels else None
 
 
 def _check_inflated_size(file: BinaryIO) -> None:
@@ -332,12 +344,34 @@ def _frames(file: BinaryIO, image: OpenedImage, numbers: Sequence[int]) -> Itera
     syntax = UID(image.transfer_syntax_uid)
     if image.is_multi_frame and syntax != DeflatedExplicitVRLittleEndian:
         indices = [number - 1 for number in numbers]
+        if syntax.is_encapsulated:
+            for index in indices:
+                file.seek(image.pixels_at + _PIXEL_HEADER_BYTES)
+                _check_frame(file, image, index)
+            file.seek(0)
         yield from iter_pixels(file, indices=indices, transfer_syntax_uid=syntax)
         return
     dataset = dcmread(file, force=True)
     dataset.file_meta.TransferSyntaxUID = syntax
     for number in numbers:
+        if syntax.is_encapsulated:
+            _check_frame(dataset.PixelData, image, number - 1)
         yield pixel_array(dataset, index=number - 1)
+
+
+def _check_frame(pixels: bytes | BinaryIO, image: OpenedImage, index: int) -> None:
+    """Check what an encoded frame becomes before it is decoded."""
+    header, facts = image.dataset, image.facts
+    tables = (header.get("ExtendedOffsetTable"), header.get("ExtendedOffsetTableLengths"))
+    frame = get_frame(
+        pixels,
+        index,
+        extended_offsets=tables if all(tables) else None,
+        number_of_frames=max(1, facts.number_of_frames),
+    )
+    samples = facts.rows * facts.columns * max(1, facts.samples_per_pixel)
+    size = max(1, int(header.get("BitsAllocated") or 0) // 8)
+    check_stream(frame, UID(image.transfer_syntax_uid), samples, size)
 
 
 def _display_values(pixels: NDArray[Any], header: Dataset) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ Each package has one tree of its own in its ``errors.py``; all grow from here::
     │   ├── UidInvalidError    an identifying UID is too long or no UID
     │   ├── UidMismatchError   the data set is another SOP Instance than the C-STORE said
     │   ├── TruncatedError     the data set ends too early
+    │   ├── HeaderTooLargeError  it has millions of elements and items
     │   └── NotPart10Error     no DICOM file
     ├── scp.errors.ReceiveError
     ├── inference.errors.InferenceError
@@ -87,6 +88,15 @@ class TruncatedError(UnreadableError):
     """The data set ends before its last element does."""
 
     code = "TRUNCATED"
+
+
+class HeaderTooLargeError(UnreadableError):
+    """The header has more elements and items than fit into memory."""
+
+    code = "HEADER_TOO_LARGE"
+
+    def __init__(self) -> None:
+        super().__init__("The header has millions of elements; export the object without them.")
 
 
 class NotPart10Error(UnreadableError):

@@ -88,11 +88,12 @@ def is_result(ds: Dataset) -> bool:
     Its samples and the pictures it wraps into DICOM have the same Manufacturer, but no software
     version of the analysis.
     """
-    header = _Header(ds)
-    versions = header.texts("SoftwareVersions")
-    return header.text("Manufacturer") == PRODUCT and any(
-        version.startswith(f"{PRODUCT.lower()} ") for version in versions
-    )
+    with warnings.catch_warnings(action="ignore"):
+        header = _Header(ds)
+        versions = header.texts("SoftwareVersions")
+        return header.text("Manufacturer") == PRODUCT and any(
+            version.startswith(f"{PRODUCT.lower()} ") for version in versions
+        )
 
 
 def _instance_facts(header: _Header, ds: Dataset, patient: PatientFacts) -> InstanceFacts:

@@ -14,7 +14,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from ledger.errors import StoreError, StoreMissingError
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from obstore.store import S3Config, S3Store
 
 PATIENCE = timedelta(seconds=20)
 KEY = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)*")
@@ -162,15 +162,29 @@ class FolderStore:
         return self.folder / key
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Credentials of an S3-compatible service."""
+
+    key_id: str
+    key: str = field(repr=False)
+
+    @property
+    def config(self) -> S3Config:
+        """As obstore calls them."""
+        return {"access_key_id": self.key_id, "secret_access_key": self.key}
+
+
 class S3CompatibleStore:
     """A bucket, or a prefix in it, of a service that speaks S3.
 
-    Credentials, region and endpoint come from the usual variables: ``AWS_ACCESS_KEY_ID``,
-    ``AWS_SECRET_ACCESS_KEY``, ``AWS_REGION``, ``AWS_ENDPOINT_URL``.
+    Region and endpoint come from the usual variables ``AWS_REGION`` and ``AWS_ENDPOINT_URL``, and
+    so do credentials that are not given.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: Keys | None = None) -> None:
         self._url = url
+        self._keys = keys
         self._opened: S3Store | None = None
 
     def _store(self) -> Any:
@@ -180,6 +194,7 @@ class S3CompatibleStore:
             is_plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
             self._opened = S3Store.from_url(
                 self._url,
+                config=None if self._keys is None else self._keys.config,
                 client_options={"allow_http": is_plain, "connect_timeout": "5s"},
                 retry_config={"max_retries": 2, "retry_timeout": PATIENCE},
             )
@@ -232,13 +247,15 @@ class S3CompatibleStore:
             obstore.delete(self._store(), list(keys))
 
 
-def open_store(url: str | None, data_dir: Path) -> Store:
+def open_store(url: str | None, data_dir: Path, keys: Keys | None = None) -> Store:
     """Return the store that a URL names; without one the data folder.
 
     Parameters
     ----------
     url
         ``file:///shared/folder``, ``s3://bucket/prefix``, or None.
+    keys
+        For S3; None takes those of the environment.
 
     Raises
     ------
@@ -251,7 +268,7 @@ def open_store(url: str | None, data_dir: Path) -> Store:
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
         return FolderStore(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
-        return S3CompatibleStore(url)
+        return S3CompatibleStore(url, keys)
     raise ValueError("write file:///folder or s3://bucket/prefix")
 
 

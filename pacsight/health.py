@@ -18,7 +18,9 @@ from ledger.errors import PacsightError
 from ledger.operations import outbox_figures
 from pacsight.commands.output import in_words
 from pacsight.settings import Settings, open_ledger
+from scp.errors import TlsError
 from scp.sweeping import sweep
+from scp.tls import ClientTls, ServerTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,21 @@ def _inference() -> Check:
 
 
 def _receiver(settings: Settings) -> Check:
+    ours = settings.scp.tls
     ourselves = Destination(
-        name="ourselves", ae_title=settings.scp.ae_title, host="127.0.0.1", port=settings.scp.port
+        name="ourselves",
+        ae_title=settings.scp.ae_title,
+        host="127.0.0.1",
+        port=settings.scp.port,
+        tls=None
+        if ours is None
+        else ClientTls(
+            authorities=ours.authorities,
+            certificate=ours.certificate,
+            key=ours.key,
+            checks_name=False,
+        ),
+        user=next(iter(settings.scp.users), None),
     )
     receipt = echo(ourselves, calling_ae_title=settings.scp.ae_title)
     if receipt.is_delivered:
@@ -136,6 +151,8 @@ def _receiver(settings: Settings) -> Check:
     if receipt.code == "ASSOCIATION_REJECTED":
         sentence = f"Runs on port {settings.scp.port}; it does not admit this machine."
         return Check("receiver", True, sentence)
+    if receipt.code == "TLS_FAILED" and ours is not None:
+        return _tls_files(ours, settings.scp.port)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -145,6 +162,15 @@ def _receiver(settings: Settings) -> Check:
                 "receiver", False, f"Port {settings.scp.port} can't be used: {error.strerror}."
             )
     return Check("receiver", True, f"Not running; port {settings.scp.port} is free.")
+
+
+def _tls_files(tls: ServerTls, port: int) -> Check:
+    try:
+        tls.context()
+    except TlsError as error:
+        return Check("receiver", False, f"{error.code}: {error}")
+    sentence = f"Answers with TLS on port {port}; it does not take its own certificate as a sender."
+    return Check("receiver", True, sentence)
 
 
 def _destination(settings: Settings, destination: Destination) -> Check:

@@ -19,6 +19,7 @@ def ask_source(
         ae_title=source.ae_title,
         host=source.host,
         port=source.port,
+        tls=source.tls,
         timeout_s=source.timeout_s,
     )
     series = series_of(study_instance_uid, peer, calling_ae_title)

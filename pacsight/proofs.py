@@ -246,7 +246,11 @@ class Prover:
             *self._settings.destinations,
         ]
         known = [
-            Destination(name="peer", ae_title=one.ae_title, host=one.host, port=one.port)
+            one
+            if isinstance(one, Destination)
+            else Destination(
+                name="peer", ae_title=one.ae_title, host=one.host, port=one.port, tls=one.tls
+            )
             for one in peers
             if one.ae_title == request.calling_ae_title
         ]

@@ -10,7 +10,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -21,13 +21,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 from pydantic_settings import SettingsError as SettingsSourceError
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from dicom_out.destination import DeliveryConfig, Destination
 from dicom_out.profile import PROFILES, Profile
 from inference.config import InferenceConfig
 from ledger.database import migrate, open_database
-from ledger.store import Store, open_store
+from ledger.secret import Secret
+from ledger.store import Keys, Store, open_store
 from pacsight.audit.config import AuditConfig
 from pacsight.errors import SettingsError
 from pacsight.monitoring.config import LogConfig, MonitoringConfig
@@ -61,8 +62,13 @@ class Settings(BaseSettings):
     """ledger, engine, spool, results, artifacts, compiled models"""
     database_url: str | None = None
     """``postgresql://…`` to run on several machines; default: SQLite files in data_dir"""
+    database_password: Secret | None = None
+    """where database_url names none"""
     object_store_url: str | None = None
     """``file:///folder`` or ``s3://bucket/prefix`` that all machines reach; default: data_dir"""
+    object_store_key_id: Secret | None = None
+    object_store_key: Secret | None = None
+    """of S3; without them credentials come from the usual variables or from the machine's role"""
     models_dir: Path = Path("checkpoints")
     scp: ListenerConfig = ListenerConfig()
     completeness: CompletenessConfig = CompletenessConfig()
@@ -107,6 +113,12 @@ class Settings(BaseSettings):
         own = {profile.name: profile for profile in self.profiles}
         return {**PROFILES, **own}[destination.profile]
 
+    @model_validator(mode="after")
+    def _keys_come_together(self) -> Self:
+        if (self.object_store_key_id is None) != (self.object_store_key is None):
+            raise ValueError("object_store_key_id and object_store_key: set both or neither")
+        return self
+
     @field_validator("object_store_url")
     @classmethod
     def _store_is_of_a_known_kind(cls, value: str | None) -> str | None:
@@ -116,12 +128,20 @@ class Settings(BaseSettings):
     @property
     def ledger_url(self) -> str:
         """Database of the ledger."""
-        return self.database_url or f"sqlite:///{(self.data_dir / 'ledger.sqlite').absolute()}"
+        return self._database("ledger")
 
     @property
     def engine_url(self) -> str:
         """Database of the durable engine: a SQLite file of its own, or schema ``dbos``."""
-        return self.database_url or f"sqlite:///{(self.data_dir / 'engine.sqlite').absolute()}"
+        return self._database("engine")
+
+    def _database(self, name: str) -> str:
+        if self.database_url is None:
+            return f"sqlite:///{(self.data_dir / f'{name}.sqlite').absolute()}"
+        if self.database_password is None:
+            return self.database_url
+        url = make_url(self.database_url).set(password=self.database_password.get_secret_value())
+        return url.render_as_string(hide_password=False)
 
     @property
     def spool_dir(self) -> Path:
@@ -130,7 +150,13 @@ class Settings(BaseSettings):
 
     def open_store(self) -> Store:
         """Return where heatmaps, masks and results lie."""
-        return open_store(self.object_store_url, self.data_dir)
+        keys = None
+        if self.object_store_key_id is not None and self.object_store_key is not None:
+            keys = Keys(
+                self.object_store_key_id.get_secret_value(),
+                self.object_store_key.get_secret_value(),
+            )
+        return open_store(self.object_store_url, self.data_dir, keys)
 
     def open_shared_store(self) -> Store | None:
         """Return where received objects go that other machines read; None on one machine."""
@@ -253,8 +279,7 @@ def variable_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> I
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}".upper()
         inner = model_in(field.annotation)
-        is_section = field.annotation is inner  # lists of sections are JSON
-        if inner is not None and is_section:
+        if inner is not None and get_origin(field.annotation) is not tuple:  # lists are JSON
             yield from variable_names(inner, f"{prefix}{name}__")
 
 

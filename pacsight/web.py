@@ -30,6 +30,7 @@ from pacsight.settings import Settings, open_ledger
 from scp.local_intake import LocalIntake
 from viewer_api.app import create_app
 from viewer_api.context import WebContext
+from viewer_api.decoding import DecodingBudget
 
 if TYPE_CHECKING:
     from pacsight.selftest import Shown
@@ -76,6 +77,7 @@ def run_web(settings: Settings, stop: threading.Event, *, name: str | None = Non
             ae_title=settings.scp.ae_title,
             version=__version__,
             clock=time.time,
+            decoding=DecodingBudget(settings.web.decoding_memory_bytes),
         )
         logger.info("web app on port %d", listening.getsockname()[1])
         with journalled(database, "web", name), _monitor(settings, database):

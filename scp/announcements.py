@@ -26,6 +26,7 @@ from ledger.errors import LedgerError
 from ledger.facts import read_text_value
 from ledger.tables import Announcement
 from scp.evidence import IN_PROGRESS
+from scp.readable import readable
 from scp.store_message import is_uid
 
 LOGGER = logging.getLogger(__name__)
@@ -69,7 +70,10 @@ class Announcements:
     @property
     def handlers(self) -> list[tuple[evt.EventType, Any]]:
         """Their handlers, for the listener."""
-        return [(evt.EVT_N_CREATE, self._create), (evt.EVT_N_SET, self._set)]
+        return [
+            (evt.EVT_N_CREATE, readable(self._create)),
+            (evt.EVT_N_SET, readable(self._set)),
+        ]
 
     def _create(self, event: Any) -> Answer:
         """Take a new step or notification."""

@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 from pynetdicom import AE, evt
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from scp.config import ListenerConfig
 from scp.contexts import supported_contexts
 from scp.ledger_writer import AssociationRecord
 from scp.transport import StoreSocket, WakingQueue
-from scp.upper_layer import WAIT_S, StoreDUL
+from scp.upper_layer import TAKEN_FOR_GRANTED, WAIT_S, StoreDUL
 
 if TYPE_CHECKING:
     from scp.server import StoreServer
 
 LOGGER = logging.getLogger(__name__)
+NAME_AND_PASSCODE = 2  # User-Identity-Type, PS3.7 table D.3-14
 
 
 class StoreACSE(ACSE):
@@ -38,7 +41,7 @@ class StoreACSE(ACSE):
     def _negotiate_as_acceptor(self) -> None:
         request = self.requestor.primitive
         rejection = self.assoc.server.admit(
-            self.assoc, request.calling_ae_title, request.called_ae_title
+            self.assoc, request.calling_ae_title, request.called_ae_title, self._identity()
         )
         if rejection is not None:
             self.assoc.server.intake.counts.reject(
@@ -58,7 +61,28 @@ class StoreACSE(ACSE):
             request.presentation_context_definition_list, self.assoc.own_contexts
         )
         self.assoc.note_request(request.calling_ae_title, request.called_ae_title)
-        super()._negotiate_as_acceptor()
+        try:
+            super()._negotiate_as_acceptor()
+        except TAKEN_FOR_GRANTED as error:
+            LOGGER.warning("association request can't be answered: %s", type(error).__name__)
+            self.send_abort(0x02)  # by the service provider, PS3.8 table 9-26
+            self.assoc.kill()
+
+    def _identity(self) -> tuple[bytes, bytes] | None:
+        """Return name and passcode of the request, if it brings both (PS3.7 table D.3-14)."""
+        item = self.requestor.user_identity
+        if item is None or item.user_identity_type != NAME_AND_PASSCODE:
+            return None
+        return item.primary_field or b"", item.secondary_field or b""
+
+    def _check_user_identity(self) -> tuple[bool, UserIdentityNegotiation | None]:
+        """Answer an identity that our gate has let in; what is not asked for is not answered."""
+        item = self.requestor.user_identity
+        if not self.assoc.server.asks_for_users or not item.positive_response_requested:
+            return True, None
+        answer = UserIdentityNegotiation()
+        answer.server_response = b""  # of a name with passcode it is empty (PS3.7 D.3.3.7.2)
+        return True, answer
 
 
 class StoreAssociation(Association):
@@ -148,7 +172,9 @@ class StoreAssociation(Association):
         sock = self.dul.socket.socket if self.dul.socket is not None else None
         if sock is not None:
             try:
-                sock.shutdown(socket.SHUT_RDWR)
+                # Not an SSLSocket's own: that drops TLS first, and whoever reads in that moment
+                # would take ciphertext for what the peer said.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
             except OSError:
                 LOGGER.debug("the connection was closed already")
 
@@ -172,7 +198,10 @@ class StoreAssociation(Association):
             self._reactor_checkpoint.wait()
             self._is_paused = False
             context_id, message = self.dimse.get_msg(block=False)
-            if message is not None:
+            if isinstance(message, C_STORE):  # no request: those are streamed
+                LOGGER.warning("a C-STORE response to nothing")
+                self.abort()
+            elif message is not None:
                 self._event.set()  # there may be another
                 self._serve_request(message, context_id)
             if self._is_over():

@@ -28,6 +28,7 @@ from ledger.events import record
 from ledger.facts import read_text_value
 from ledger.proofs import note_report
 from ledger.tables import CommitmentRequest, Instance, ReceivedObject, ResultObjectRow
+from scp.readable import readable
 from scp.store_message import is_uid
 
 LOGGER = logging.getLogger(__name__)
@@ -80,7 +81,10 @@ class Commitments:
     @property
     def handlers(self) -> list[tuple[evt.EventType, Any]]:
         """Its handlers, for the listener."""
-        return [(evt.EVT_N_ACTION, self._asked), (evt.EVT_N_EVENT_REPORT, self._reported)]
+        return [
+            (evt.EVT_N_ACTION, readable(self._asked)),
+            (evt.EVT_N_EVENT_REPORT, readable(self._reported)),
+        ]
 
     def _reported(self, event: Any) -> tuple[int, None]:
         return take_report(self._engine, event, time.time()), None

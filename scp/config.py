@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ledger.secret import Secret
+from scp.tls import ClientTls, ServerTls
 
 
 def _check_ae_title(value: str) -> str:
@@ -42,6 +45,13 @@ class AllowedPeer(Section):
     address: Network = "127.0.0.0/8"
 
 
+class User(Section):
+    """Who may associate by name and password (User Identity Negotiation, PS3.7 D.3.3.7)."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    password: Secret
+
+
 class ListenerConfig(Section):
     """How the listener receives. Only this machine may send until ``allowed_peers`` says more."""
 
@@ -51,6 +61,10 @@ class ListenerConfig(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 11112
     """0: any free port"""
     allowed_peers: tuple[AllowedPeer, ...] = (AllowedPeer(),)
+    tls: ServerTls | None = None
+    """connections are then TLS only"""
+    users: tuple[User, ...] = ()
+    """with any, an association must bring name and password of one"""
     max_associations: Annotated[int, Field(ge=1)] = 64
     max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 1 << 17
     """offered to senders, and the longest P-DATA-TF PDU taken (PS3.8 section D.1)"""
@@ -71,6 +85,14 @@ class ListenerConfig(Section):
     segment_bytes: Annotated[int, Field(ge=1 << 16)] = 1 << 28
     """a spool segment that has reached this size is closed"""
 
+    @model_validator(mode="after")
+    def _passwords_are_not_sent_in_the_clear(self) -> Self:
+        if self.users and self.tls is None:
+            raise ValueError(
+                "users need tls; without it their passwords cross the network readable"
+            )
+        return self
+
 
 class Source(Section):
     """A sender that can be asked what it holds (C-FIND, Study Root)."""
@@ -79,6 +101,8 @@ class Source(Section):
     """with which it sends, and under which it is asked"""
     host: Annotated[str, Field(min_length=1)]
     port: Annotated[int, Field(ge=1, le=65535)]
+    tls: ClientTls | None = None
+    """to ask it through TLS"""
     sends_whole_studies: bool = False
     """it begins to send a study when it has all of it: then its count proves completeness"""
     timeout_s: Annotated[float, Field(gt=0)] = 5.0

@@ -14,6 +14,7 @@
     NotReleasedError          a held study is not released
     StudyHeldError            nobody has decided yet whose study it is
     StudyExpiredError         its images were removed by the rules of retention
+    TlsError                  certificate, key or authorities can't be used
 
 The sentence also goes to the sender as Error Comment (0000,0902), an LO of at most 64 characters.
 """
@@ -109,3 +110,9 @@ class StudyExpiredError(PacsightError):
 
     def __init__(self) -> None:
         super().__init__("Its images were removed by retention; send the study again, then replay.")
+
+
+class TlsError(PacsightError):
+    """A certificate, a key or the certificates of authorities can't be used."""
+
+    code = "TLS_FILES_UNUSABLE"

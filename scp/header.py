@@ -14,7 +14,7 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -23,8 +23,15 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 
 from ledger.domain import InstanceFacts, PatientFacts
-from ledger.errors import NotPart10Error, TruncatedError, UidMismatchError, UnreadableError
+from ledger.errors import (
+    HeaderTooLargeError,
+    NotPart10Error,
+    TruncatedError,
+    UidMismatchError,
+    UnreadableError,
+)
 from ledger.facts import is_result, read_facts
+from ledger.parts import MeteredFile
 
 MAX_VALUE_BYTES = 1 << 16
 MAX_INFLATED_HEADER_BYTES = 1 << 26
@@ -159,10 +166,11 @@ def _parse(file: BinaryIO, start: int, transfer_syntax_uid: str) -> tuple[Datase
     end = file.seek(0, os.SEEK_END)
     file.seek(start)
     last = _LastElement(file)
+    metered: Any = MeteredFile(file)
     try:
         with warnings.catch_warnings(action="ignore"):
             ds = read_dataset(
-                file,
+                metered,
                 is_implicit_VR=transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN,
                 is_little_endian=transfer_syntax_uid != EXPLICIT_BIG_ENDIAN,
                 stop_when=last,
@@ -171,6 +179,8 @@ def _parse(file: BinaryIO, start: int, transfer_syntax_uid: str) -> tuple[Datase
     except (*_BROKEN, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk; pydicom's own have no number
+        if metered.is_exhausted:
+            raise HeaderTooLargeError from error
         raise UnreadableError("The data set can't be parsed; send it again.") from error
     is_complete, has_pixel_data = _check_end(file, ds, last, end, transfer_syntax_uid)
     if SOP_CLASS_UID not in ds:

@@ -6,7 +6,6 @@ Order for every object: bytes written, ``fdatasync``, ledger row committed, then
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -44,8 +43,6 @@ class Listener:
     name
         Of this listener in the ledger. No two running listeners may share one: at start, the
         associations that a dead one of this name left open are closed as lost.
-    tls
-        Server-side context; connections are then TLS only.
     """
 
     def __init__(
@@ -54,14 +51,11 @@ class Listener:
         spool_dir: Path,
         engine: Engine,
         name: str,
-        *,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._config = config
         self._spool_dir = spool_dir
         self._engine = engine
         self._name = name
-        self._tls = tls
         self._spool: Spool | None = None
         self._commits: GroupCommit | None = None
         self._server: StoreServer | None = None
@@ -76,11 +70,14 @@ class Listener:
             The port can't be had.
         SpoolError
             The spool folder can't be used.
+        TlsError
+            A certificate or the key can't be used.
         ledger.errors.LedgerError
             The ledger can't be written.
         """
         if self._server is not None:
             raise ValueError("a listener starts once")
+        tls = self._config.tls.context() if self._config.tls is not None else None
         close_lost_associations(self._engine, self._name)
         spool = Spool(
             self._spool_dir,
@@ -97,7 +94,7 @@ class Listener:
                 self._name,
                 [build_context(Verification), *announcements.contexts, *commitments.contexts],
                 [*announcements.handlers, *commitments.handlers],
-                tls=self._tls,
+                tls=tls,
             )
         except OSError as error:
             spool.close()
@@ -114,7 +111,13 @@ class Listener:
             daemon=True,
         )
         self._acceptor.start()
-        LOGGER.info("%s listens on port %d as %s", self._name, self.port, self._config.ae_title)
+        LOGGER.info(
+            "%s listens on port %d as %s%s",
+            self._name,
+            self.port,
+            self._config.ae_title,
+            " with TLS" if tls is not None else "",
+        )
 
     @property
     def port(self) -> int:

@@ -21,6 +21,9 @@ from scp.config import ListenerConfig
 from scp.reception import Intake
 
 LOGGER = logging.getLogger(__name__)
+MAX_STRANGERS = 16
+"""Connections at a time from addresses of which nobody may associate; they learn so, but no more
+of them can hold the place of senders."""
 EventHandler = tuple[evt.EventType, Callable[..., Any]]
 
 
@@ -88,6 +91,7 @@ class StoreServer(AssociationServer):
         self.event_handlers = event_handlers
         self._associations: set[StoreAssociation] = set()
         self._admitted: set[StoreAssociation] = set()
+        self._strangers: set[StoreAssociation] = set()
         self._associations_changed = threading.Condition()
         entity = AE(config.ae_title)
         entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -105,7 +109,7 @@ class StoreServer(AssociationServer):
     # -- connections
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept; a TLS handshake happens at the first read, so nobody waits for a slow one."""
+        """Accept; the association does the TLS handshake, so nobody waits for a slow one."""
         connection, address = self.socket.accept()
         if self.ssl_context is not None:
             connection = self.ssl_context.wrap_socket(
@@ -115,9 +119,11 @@ class StoreServer(AssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Refuse connections beyond what associations and their rejections need."""
-        limit = 2 * self.config.max_associations + 16
+        limit = 2 * self.config.max_associations + MAX_STRANGERS
+        is_known = self._policy.knows(client_address[0])
         with self._associations_changed:
             is_fine = len(self._associations) < limit
+            is_fine = is_fine and (is_known or len(self._strangers) < MAX_STRANGERS)
         if not is_fine:
             LOGGER.warning("connection from %s closed: too many", client_address[0])
         return is_fine
@@ -137,8 +143,17 @@ class StoreServer(AssociationServer):
         with self._associations_changed:
             return list(self._associations)
 
+    @property
+    def asks_for_users(self) -> bool:
+        """Whether associations need name and password."""
+        return self._policy.asks_for_users
+
     def admit(
-        self, association: StoreAssociation, calling_ae_title: str, called_ae_title: str
+        self,
+        association: StoreAssociation,
+        calling_ae_title: str,
+        called_ae_title: str,
+        identity: tuple[bytes, bytes] | None,
     ) -> Rejection | None:
         """Return why the association is rejected, or count it as established and return None."""
         with self._associations_changed:
@@ -147,6 +162,7 @@ class StoreServer(AssociationServer):
                 called_ae_title=called_ae_title,
                 address=association.requestor.address,
                 established=len(self._admitted),
+                identity=identity,
             )
             if rejection is None:
                 self._admitted.add(association)
@@ -156,12 +172,15 @@ class StoreServer(AssociationServer):
         """Count an association in."""
         with self._associations_changed:
             self._associations.add(association)
+            if not self._policy.knows(association.requestor.address):
+                self._strangers.add(association)
 
     def forget(self, association: StoreAssociation) -> None:
         """Count an association out."""
         with self._associations_changed:
             self._associations.discard(association)
             self._admitted.discard(association)
+            self._strangers.discard(association)
             self._associations_changed.notify_all()
 
     def shutdown(self) -> None:

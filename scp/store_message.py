@@ -51,11 +51,11 @@ def parse_command_set(encoded: bytes) -> dict[int, bytes]:
     while position + _ELEMENT_HEADER.size <= len(encoded):
         group, element, length = _ELEMENT_HEADER.unpack_from(encoded, position)
         position += _ELEMENT_HEADER.size
-        if group != 0 or position + length > len(encoded):
+        if group != 0 or element in elements or position + length > len(encoded):
             raise ValueError("bad command set")
         elements[element] = encoded[position : position + length]
         position += length
-    if position != len(encoded) or COMMAND_FIELD not in elements:
+    if position != len(encoded) or read_us(elements, COMMAND_FIELD) is None:
         raise ValueError("bad command set")
     return elements
 

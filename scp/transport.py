@@ -7,6 +7,7 @@ import os
 import queue
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -78,8 +79,9 @@ class StoreSocket(AssociationSocket):
         self._deadline = float("inf")
         self._unread = b""
         self._lookahead = memoryview(bytearray(LOOKAHEAD_BYTES))
-        # TLS sockets know no flags; theirs are read in records of at most 16 KiB anyway.
         self._is_plain = type(client_socket) is socket.socket
+        if not self._is_plain:
+            client_socket.settimeout(stall_timeout_s)  # OpenSSL would wait anew for each record
         timeval = struct.pack("@ll", *divmod(int(stall_timeout_s * 1_000_000), 1_000_000))
         client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
         client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
@@ -93,6 +95,28 @@ class StoreSocket(AssociationSocket):
         """Raise TimeoutError when the PDU takes too long."""
         if time.monotonic() > self._deadline:
             raise TimeoutError("the peer stopped inside a PDU")
+
+    def receive_ahead(self) -> bool:
+        """Whether, after poll() said so, a read would give bytes or the peer's end. Never waits.
+
+        What comes through TLS may also be a step of the handshake, or a part of a record.
+
+        Raises
+        ------
+        OSError
+            The handshake failed (ssl.SSLError), or the socket.
+        """
+        sock = self.socket
+        if self._is_plain or sock is None:
+            return True
+        try:
+            sock.settimeout(0)
+            self._unread += sock.recv(LOOKAHEAD_BYTES)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        finally:
+            sock.settimeout(self._stall_timeout_s)
+        return True
 
     def unread(self, data: bytes) -> None:
         """Let the next reading begin with `data`."""
@@ -163,6 +187,8 @@ class StoreSocket(AssociationSocket):
             return
         deadline = time.monotonic() + longest_s
         waste = bytearray(1 << 16)
+        if not self._is_plain:
+            sock.settimeout(longest_s)
         poller = select.poll()
         with contextlib.suppress(OSError, ValueError):  # closed by another thread
             poller.register(sock, select.POLLIN)
@@ -175,7 +201,7 @@ class StoreSocket(AssociationSocket):
         sock = self.socket
         if sock is not None:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
             sock.close()
 
     @property

@@ -24,8 +24,15 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
 from scp.config import ListenerConfig
+from scp.contexts import is_storage_sop_class
 from scp.reception import Intake, Reception, make_buffer
-from scp.store_message import StoreRequest, has_data_set, parse_command_set
+from scp.store_message import (
+    COMMAND_FIELD,
+    StoreRequest,
+    has_data_set,
+    parse_command_set,
+    read_us,
+)
 from scp.transport import StoreSocket, Wakeup, WakingQueue
 
 if TYPE_CHECKING:
@@ -39,9 +46,14 @@ MAX_CONTROL_PDU_BYTES = 1 << 20  # all other PDUs: 128 contexts of 64 syntaxes e
 WAIT_S = 0.5  # how often timers are looked at
 CLOSING_QUIET_S, CLOSING_LONGEST_S = 0.1, 1.0  # for the peer to close first
 MAX_WAITING_MESSAGES = 64  # requests may only overlap after negotiation (PS3.7 section D.3.3.3)
+_ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 6))
+"""A-ABORT by the service provider: invalid PDU parameter value (PS3.8 section 9.3.8)"""
+TAKEN_FOR_GRANTED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What pynetdicom raises where a PDU or a message lacks what its kind needs, or holds nonsense."""
 _PDV_HEADER = struct.Struct(">IBB")  # length, context, message control (PS3.8 9.3.5.1, E.2)
 IS_COMMAND = 0x01
 IS_LAST = 0x02
+IS_RESPONSE = 0x8000  # of a Command Field, PS3.7 section E.1
 
 
 class InvalidPduError(ValueError):
@@ -116,6 +128,12 @@ class StoreDUL(DULServiceProvider):
         """Run until the association is over, and leave nothing open."""
         try:
             super().run_reactor()
+        except TAKEN_FOR_GRANTED as error:
+            # in a PDU that could be decoded, such as an association request with even context IDs
+            LOGGER.warning("invalid PDU: %s", type(error).__name__)
+            if self.socket is not None:
+                self.socket.send(_ABORT)
+                self.socket.discard(CLOSING_QUIET_S, CLOSING_LONGEST_S)
         finally:
             if self._reception is not None:
                 self._reception.drop()
@@ -147,7 +165,7 @@ class StoreDUL(DULServiceProvider):
                 break
             if not sock.has_pending:
                 is_readable, is_woken = self._poll(sock)
-                if is_woken or not is_readable:
+                if is_woken or not is_readable or not self._has_arrived(sock):
                     return has_received
             if self.state_machine.current_state != "Sta6":
                 break
@@ -170,6 +188,16 @@ class StoreDUL(DULServiceProvider):
         if is_woken:
             self._wakeup.clear()
         return len(ready) > is_woken, is_woken
+
+    def _has_arrived(self, sock: StoreSocket) -> bool:
+        """Whether there is something to read; puts the event that says why never."""
+        try:
+            return sock.receive_ahead()
+        except OSError as error:
+            reason = getattr(error, "reason", None) or type(error).__name__  # of an ssl.SSLError
+            LOGGER.warning("TLS with %s failed: %s", self.assoc.requestor.address, reason)
+            self.event_queue.put("Evt17")
+            return False
 
     def _read_pdu_data(self) -> None:
         """Read one PDU, or put the event that says why not."""
@@ -238,6 +266,9 @@ class StoreDUL(DULServiceProvider):
         if request is not None:
             self._begin_store(sock, request)
             return
+        is_request = not (read_us(elements, COMMAND_FIELD) or 0) & IS_RESPONSE
+        if is_request and is_storage_sop_class(self.assoc.accepted[context_id].abstract_syntax):
+            raise InvalidPduError("another request than C-STORE for a storage class")
         if has_data_set(elements):
             self._data_bytes = 0
         else:
@@ -266,7 +297,10 @@ class StoreDUL(DULServiceProvider):
             raise InvalidPduError("too many requests at once")
         primitive: Any = P_DATA()
         primitive.presentation_data_value_list = [[context_id, bytes((control,)) + data]]
-        self.assoc.dimse.receive_primitive(primitive)
+        try:
+            self.assoc.dimse.receive_primitive(primitive)
+        except TAKEN_FOR_GRANTED as error:
+            raise InvalidPduError(f"no usable message: {type(error).__name__}") from error
 
     def _begin_store(self, sock: StoreSocket, request: StoreRequest) -> None:
         if self._buffer is None:

@@ -39,7 +39,7 @@ def interpolate(text: str, values: dict[str, str]) -> str:
 
 
 def environment(service: str) -> dict[str, str]:
-    filled = {**EXAMPLE, "POSTGRES_PASSWORD": "secret", "ORTHANC_PASSWORD": "secret"}
+    filled = {**EXAMPLE, "ORTHANC_PASSWORD": "secret"}
     variables = SERVICES[service].get("environment", {})
     return {name: interpolate(str(value), filled) for name, value in variables.items()}
 
@@ -49,10 +49,14 @@ def dockerfile(instruction: str) -> list[str]:
 
 
 @pytest.fixture(params=ROLES)
-def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Settings:
     """Return what a role of Pacsight makes of its variables: unknown ones are refused."""
+    for name in SERVICES[request.param]["secrets"]:
+        (tmp_path / name).write_text("from a file\n")
     for name, value in environment(request.param).items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, value.replace("/run/secrets", str(tmp_path)))
     monkeypatch.chdir(ROOT)
     return load_settings()
 
@@ -63,7 +67,7 @@ def port(service: str, inside: int) -> list[str]:
 
 def test_every_role_has_settings_that_load(settings: Settings) -> None:
     assert settings.database_url is not None
-    assert settings.database_url.startswith("postgresql://")
+    assert settings.ledger_url == "postgresql://pacsight:from a file@postgres:5432/pacsight"
     assert str(settings.data_dir) == "/var/lib/pacsight"
 
 
@@ -141,11 +145,13 @@ def test_variables_are_explained_or_have_a_default() -> None:
 def test_no_password_has_a_default() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     secrets = [found for found in VARIABLE.finditer(text) if "PASSWORD" in found[1]]
-    assert {found[1] for found in secrets} == {"POSTGRES_PASSWORD", "ORTHANC_PASSWORD"}
+    assert {found[1] for found in secrets} == {"ORTHANC_PASSWORD"}
     assert {found[2] for found in secrets} == {"?"}
     assert all(EXAMPLE[found[1]] == "" for found in secrets)
-    assert not re.search(r"(?i)password: +[^$\s]", text)
-    assert ".env" in (ROOT / ".dockerignore").read_text().split()
+    given = re.findall(r"(?i)password\w*: +(\S+)", text)
+    assert all(value.startswith(("${", "/run/secrets/", "file:/run/secrets/")) for value in given)
+    assert {".env", "secrets"} <= set((ROOT / ".dockerignore").read_text().split())
+    assert {".env", "/secrets/"} <= set((ROOT / ".gitignore").read_text().split())
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -208,8 +214,24 @@ def test_containers_have_the_least_privilege(role: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert "privileged" not in service
+    assert service["tmpfs"] == ["/tmp"]
+    assert not {"privileged", "cap_add", "devices", "network_mode", "pid", "user"} & set(service)
     assert dockerfile("USER") == ["pacsight"]
+
+
+def test_the_others_have_no_more_than_they_need() -> None:
+    for name in ("postgres", "orthanc"):
+        assert SERVICES[name]["cap_drop"] == ["ALL"]
+        assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+    assert SERVICES["postgres"]["read_only"] is True
+
+
+def test_database_password_is_one_file_for_all_who_need_it() -> None:
+    for name, service in SERVICES.items():
+        needs = name in ROLES or name == "postgres"
+        assert service.get("secrets", []) == (["postgres_password"] if needs else [])
+    assert COMPOSE["secrets"] == {"postgres_password": {"file": "./secrets/postgres_password"}}
+    assert environment("postgres")["POSTGRES_PASSWORD_FILE"] == "/run/secrets/postgres_password"
 
 
 def test_services_wait_for_healthy_ones() -> None:

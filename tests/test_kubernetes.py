@@ -5,6 +5,7 @@ No cluster is needed: everything is read and compared.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.test_compose import _resolve, dockerfile
 
 FILE = Path(__file__).parents[1] / "deploy" / "kubernetes" / "pacsight.yaml"
 OBJECTS: list[dict[str, Any]] = list(yaml.safe_load_all(FILE.read_text()))
-SECRETS = {"PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+SECRETS = "/run/secrets/pacsight"
 
 
 def of(kind: str) -> dict[str, dict[str, Any]]:
@@ -47,9 +48,15 @@ CONTAINERS = [
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
     for name, value in CONFIG.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, value.replace(SECRETS, str(tmp_path)))
+    for name in _secret_files():
+        (tmp_path / name).write_text(f"the {name}\n")
     monkeypatch.chdir(tmp_path)
     return load_settings()
+
+
+def _secret_files() -> set[str]:
+    return {value.rsplit("/", 1)[1] for value in CONFIG.values() if value.startswith("file:")}
 
 
 def test_settings_load_and_need_no_shared_folder(settings: Settings) -> None:
@@ -64,10 +71,7 @@ def test_settings_load_and_need_no_shared_folder(settings: Settings) -> None:
 @pytest.mark.parametrize(("pod", "container"), CONTAINERS)
 def test_command_exists_and_has_settings(pod: dict[str, Any], container: dict[str, Any]) -> None:
     _resolve(typer.main.get_command(app), list(container["args"]))
-    assert container["envFrom"] == [
-        {"configMapRef": {"name": "pacsight"}},
-        {"secretRef": {"name": "pacsight"}},
-    ]
+    assert container["envFrom"] == [{"configMapRef": {"name": "pacsight"}}]
     assert {item["name"] for item in container.get("env", [])} <= set(variable_names())
     if "--queues" in container["args"]:
         queues = container["args"][container["args"].index("--queues") + 1].split(",")
@@ -77,7 +81,11 @@ def test_command_exists_and_has_settings(pod: dict[str, Any], container: dict[st
 @pytest.mark.parametrize(("pod", "container"), CONTAINERS)
 def test_container_has_the_least_privilege(pod: dict[str, Any], container: dict[str, Any]) -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
     uid = str(pod["securityContext"]["runAsUser"])
+    assert str(pod["securityContext"]["runAsGroup"]) == uid
     assert any(f"--uid {uid}" in line for line in dockerfile("RUN"))
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
@@ -92,7 +100,12 @@ def test_data_folder_is_mounted_where_the_image_has_it(
     pod: dict[str, Any], container: dict[str, Any]
 ) -> None:
     paths = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-    assert paths == {dockerfile("VOLUME")[0]: "data", "/tmp": "tmp"}
+    assert paths == {dockerfile("VOLUME")[0]: "data", "/tmp": "tmp", SECRETS: "secrets"}
+    assert all(
+        mount["readOnly"] for mount in container["volumeMounts"] if mount["name"] == "secrets"
+    )
+    (secret,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "secrets")
+    assert secret == {"secretName": "pacsight", "defaultMode": 0o440}
 
 
 @pytest.mark.parametrize("name", ["pacsight-scp", "pacsight-web"])
@@ -132,10 +145,19 @@ def test_services_lead_to_pods_and_ports_that_are_listened_on(settings: Settings
             assert service["spec"]["externalTrafficPolicy"] == "Local"
 
 
-def test_no_secret_is_in_the_file() -> None:
-    assert not SECRETS & set(CONFIG)
+def test_secrets_come_from_files_and_none_is_in_this_one(settings: Settings) -> None:
     assert "Secret" not in {item["kind"] for item in OBJECTS}
-    assert all(f"{name}=…" in FILE.read_text() for name in SECRETS)
+    assert not [
+        name
+        for name in CONFIG
+        if re.search("PASSWORD|KEY|SECRET", name) and CONFIG[name][:5] != "file:"
+    ]
+    assert all(f"--from-file={name}" in FILE.read_text() for name in _secret_files())
+    assert (
+        settings.ledger_url == "postgresql://pacsight:the database-password@postgres:5432/pacsight"
+    )
+    assert settings.object_store_key is not None
+    assert settings.object_store_key.get_secret_value() == "the s3-key"
 
 
 def test_pods_get_the_time_they_need_to_stop() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from ledger.events import record
-from ledger.web_tables import LoginSession, UserAccount
+from ledger.web_tables import ApiToken, LoginSession, UserAccount
 from viewer_api.config import Role
 from viewer_api.errors import InputError, LoginTakenError, PageNotFoundError
 from viewer_api.passwords import hash_password
@@ -106,8 +106,14 @@ def set_password(
     actor: str,
     now: float,
     keep_session: str | None = None,
+    ends_tokens: bool = True,
 ) -> None:
-    """Change a password and end the user's sessions, but for the one given.
+    """Change a password; end the user's sessions but for the one given, and the API tokens.
+
+    Parameters
+    ----------
+    ends_tokens
+        False leaves the tokens alone: whoever knew the old password may have made one.
 
     Raises
     ------
@@ -116,7 +122,13 @@ def set_password(
     """
     user.password_hash = hash_password(password, user.login)
     end_sessions(session, user, keep=keep_session)
-    _journal(session, actor, "user.password_changed", user, now)
+    if ends_tokens:
+        session.execute(
+            update(ApiToken)
+            .where(ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None))
+            .values(revoked_at=now)
+        )
+    _journal(session, actor, "user.password_changed", user, now, tokens_ended=ends_tokens)
 
 
 def change_user(

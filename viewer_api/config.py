@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ledger.secret import Secret
 
 Role = Literal["staff", "radiologist", "administrator"]
 
@@ -32,7 +34,7 @@ class OidcConfig(Section):
     issuer: Origin
     """where ``/.well-known/openid-configuration`` lies below"""
     client_id: str = Field(min_length=1)
-    client_secret: SecretStr
+    client_secret: Secret
     name: str = "Single sign-on"
     """what the button says"""
     scopes: str = "openid profile email"
@@ -65,6 +67,8 @@ class WebConfig(Section):
     """all files of one upload, and what a zip may unpack to"""
     max_files: Annotated[int, Field(ge=1)] = 5000
     """in one upload, files in a zip included"""
+    decoding_memory_bytes: Annotated[int, Field(ge=1 << 24)] = 1 << 30
+    """for images that are decoded at the same time; whoever finds none left is told to try again"""
     ohif_url: Origin | None = None
     """an OHIF viewer that shows what the PACS holds; links lead there"""
     dicomweb_origins: tuple[Origin, ...] = ()

@@ -16,6 +16,7 @@ from inference.registry import Registry
 from ledger.store import Store
 from scp.local_intake import LocalIntake
 from viewer_api.config import WebConfig
+from viewer_api.decoding import DecodingBudget
 from viewer_api.recent import RecentAccesses
 from viewer_api.sign_in import AddressLimit
 
@@ -63,6 +64,7 @@ class WebContext:
     ae_title: str
     version: str
     clock: Callable[[], float]
+    decoding: DecodingBudget
     sign_ins: AddressLimit = field(default_factory=AddressLimit)
     accesses: RecentAccesses = field(default_factory=RecentAccesses)
 

@@ -14,6 +14,7 @@
         ├── NotAcceptableError       none of the forms that the client takes can be given
         ├── UnsupportedMediaError    what was sent is of a kind that isn't taken
         ├── MalformedError           the body of a request isn't what its headers say
+        ├── BusyError                too much is asked for at once
         ├── InputError               a field has no usable value
         │   ├── QueryError           a parameter of DICOMweb has no usable value
         │   ├── WeakPasswordError    too short, or the login itself
@@ -117,6 +118,14 @@ class MalformedError(WebError):
 
     code = "BODY_MALFORMED"
     status = 400
+
+
+class BusyError(WebError):
+    """Too much is being decoded at this moment."""
+
+    code = "BUSY"
+    status = 503
+    retryable = True
 
 
 class InputError(WebError):

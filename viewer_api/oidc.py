@@ -162,6 +162,10 @@ def _claims(config: OidcConfig, token: str, keys: dict[str, Any], nonce: str) ->
     registry.validate(decoded.claims)
     if str(decoded.claims.get("iss", "")).rstrip("/") != config.issuer:
         raise OidcError(_FAILED)
+    audience, party = decoded.claims["aud"], decoded.claims.get("azp")
+    is_shared = isinstance(audience, list) and len(audience) > 1
+    if party != config.client_id and (party is not None or is_shared):
+        raise OidcError(_FAILED)  # made for another program, which passed it on
     return dict(decoded.claims)
 
 

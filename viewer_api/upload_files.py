@@ -26,6 +26,7 @@ from ledger.domain import InstanceFacts
 from ledger.errors import UnreadableError
 from scp.header import find_data_set, read_header
 from scp.local_intake import LocalObject
+from viewer_api.decoding import DecodingBudget, needed_bytes
 from viewer_api.errors import (
     FileKindError,
     TooManyFilesError,
@@ -44,6 +45,8 @@ MAX_RATIO = 1000
 SKIPPED = ("__MACOSX/", ".DS_Store", "Thumbs.db", "desktop.ini")
 """What systems put beside people's files; nobody misses it."""
 _NIFTI = {348: (b"n+1\0", 344), 540: (b"n+2\0", 4)}  # header size: magic and its place
+ENTRY_BYTES = 512
+"""Longest average entry in an archive's list: 46 bytes, a name with its folders, times."""
 _BROKEN_ZIP = (
     zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError,
     lzma.LZMAError, zlib.error,
@@ -57,8 +60,13 @@ _BROKEN_META = (
 )  # fmt: skip
 
 
-def inspect(path: Path) -> tuple[Kind, Path]:
+def inspect(path: Path, decoding: DecodingBudget) -> tuple[Kind, Path]:
     """Return what a file is, and where it lies now: some readers go by its suffix.
+
+    Parameters
+    ----------
+    decoding
+        Of which pictures and volumes take what they need.
 
     Raises
     ------
@@ -73,7 +81,8 @@ def inspect(path: Path) -> tuple[Kind, Path]:
         if start.startswith(ZIP):
             return "zip", path
         if start.startswith(SIGNATURES):
-            read_image(file)
+            with decoding.hold(needed_bytes(path, "picture")):
+                read_image(file)
             return "picture", path
         if start[128:132] == b"DICM":
             read_dicom(file)
@@ -81,7 +90,8 @@ def inspect(path: Path) -> tuple[Kind, Path]:
         suffix = _nifti_suffix(start, file)
     if suffix:
         renamed = path.rename(path.with_suffix(suffix))
-        read_nifti(renamed)
+        with decoding.hold(needed_bytes(renamed, "nifti")):
+            read_nifti(renamed)
         return "nifti", renamed
     if not start:
         raise FileKindError("The file is empty.")
@@ -143,6 +153,23 @@ class Unpacked:
     refusal: ZipRefusedError | None = None
 
 
+class _Archive:
+    """An open zip of which no piece is read that is larger than a list of `max_files` names.
+
+    zipfile reads the list of contents whole, however long the archive says that it is.
+    """
+
+    def __init__(self, file: BinaryIO, max_files: int) -> None:
+        self._file = file
+        self._longest = max(CHUNK_BYTES, max_files * ENTRY_BYTES)
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._longest:
+            raise TooManyFilesError("The archive lists more files than are allowed; split it.")
+        return self._file.read(size)
+
+
 def unpack(archive: Path, folder: Path, *, max_files: int, max_bytes: int) -> Iterator[Unpacked]:
     """Unpack a zip into numbered files; names in it are never used as paths.
 
@@ -156,7 +183,7 @@ def unpack(archive: Path, folder: Path, *, max_files: int, max_bytes: int) -> It
         More than allowed.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with archive.open("rb") as file, zipfile.ZipFile(_Archive(file, max_files)) as opened:
             entries = [
                 entry
                 for entry in opened.infolist()

@@ -97,7 +97,7 @@ def take_file(
     size = received.stat().st_size
     left, files = _room_for(context, user, upload_id, size)
     try:
-        kind, path = inspect(received)
+        kind, path = inspect(received, context.decoding)
     except PacsightError as error:
         received.unlink(missing_ok=True)
         return _write(context, user, [_refused(upload_id, name, size, error)])
@@ -113,7 +113,7 @@ def take_file(
             try:
                 if item.path is None:
                     raise item.refusal or UploadError("The file is not taken.")
-                kind, path = inspect(item.path)
+                kind, path = inspect(item.path, context.decoding)
             except PacsightError as error:
                 if item.path is not None:
                     item.path.unlink(missing_ok=True)
@@ -134,6 +134,9 @@ def take_file(
 
 
 def _refused(upload_id: str, name: str, size: int, error: PacsightError) -> UploadFile:
+    """Return the row of a file that is not taken; what another try can help is raised instead."""
+    if error.retryable:
+        raise error
     return UploadFile(
         upload_id=upload_id,
         name=name if "›" in name else shown_name(name),

@@ -12,6 +12,7 @@ from inference.reading import read_image
 from inference.registry import ModelPackage, Registry
 from inference.source_image import SourceImage
 from ledger.web_tables import UploadFile
+from viewer_api.decoding import DecodingBudget, needed_bytes
 from viewer_api.errors import KindNeededError, UploadError
 from viewer_api.upload_files import file_of
 
@@ -20,7 +21,11 @@ PICTURE = "OT"
 
 
 def kinds_of(
-    registry: Registry, rows: Sequence[UploadFile], folder: Path, model_id: str | None
+    registry: Registry,
+    rows: Sequence[UploadFile],
+    folder: Path,
+    model_id: str | None,
+    decoding: DecodingBudget,
 ) -> dict[int, Accepts | UploadError | None]:
     """Return what each picture and volume is taken for, or why it can't be: DICOM says it.
 
@@ -28,11 +33,13 @@ def kinds_of(
     ----------
     model_id
         The only model to ask; None asks all that fit.
+    decoding
+        Of which pictures take what they need.
     """
     kinds: dict[int, Accepts | UploadError | None] = {}
     for row in rows:
         try:
-            kinds[row.id] = _kind(registry, row, folder, model_id)
+            kinds[row.id] = _kind(registry, row, folder, model_id, decoding)
         except UploadError as error:
             kinds[row.id] = error
     return kinds
@@ -46,17 +53,21 @@ def refuse_if_nothing_is_left(kinds: dict[int, Accepts | UploadError | None]) ->
 
 
 def _kind(
-    registry: Registry, row: UploadFile, folder: Path, model_id: str | None
+    registry: Registry,
+    row: UploadFile,
+    folder: Path,
+    model_id: str | None,
+    decoding: DecodingBudget,
 ) -> Accepts | None:
     package = registry.get(model_id) if model_id else None
     if row.kind == "dicom":
         return None
     if row.kind == "picture":
-        return (
-            picture_kind(package)
-            if package
-            else recognise(registry, read_image(file_of(folder, row.id)))
-        )
+        if package:
+            return picture_kind(package)
+        path = file_of(folder, row.id)
+        with decoding.hold(needed_bytes(path, row.kind)):
+            return recognise(registry, read_image(path))
     if package is None or package.manifest.input.unit != "series":
         raise KindNeededError("A volume doesn't tell what it shows; choose a model for volumes.")
     return package.manifest.accepts[0]

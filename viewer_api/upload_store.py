@@ -27,6 +27,7 @@ from ledger.web_tables import UploadFile
 from scp.completeness import UPLOADED
 from scp.ledger_writer import AssociationRecord
 from viewer_api.context import WebContext
+from viewer_api.decoding import needed_bytes
 from viewer_api.errors import UploadClosedError, UploadError
 from viewer_api.roles import Principal
 from viewer_api.upload_files import file_of, forget, read_dicom
@@ -70,7 +71,7 @@ def finish(
     if not rows:
         raise UploadError("There is no file that can be analysed; add one.")
     left = [row for row in rows if row.study_instance_uid is None and row.code is None]
-    kinds = kinds_of(context.registry, left, folder, wishes.model_id)
+    kinds = kinds_of(context.registry, left, folder, wishes.model_id, context.decoding)
     if broken_off is None:
         refuse_if_nothing_is_left(kinds)
     studies = {row.study_instance_uid: None for row in rows if row.study_instance_uid}
@@ -83,7 +84,9 @@ def finish(
             try:
                 if isinstance(kind, UploadError):
                     raise kind
-                uid = _store(context, association, row, file_of(folder, row.id), kind, wishes)
+                path = file_of(folder, row.id)
+                with context.decoding.hold(needed_bytes(path, row.kind)):
+                    uid = _store(context, association, row, path, kind, wishes)
             except PacsightError as error:
                 if error.retryable:
                     raise

@@ -55,12 +55,12 @@ def list_(json: Json = False) -> None:
 
 @app.command()
 def password(login: Login) -> None:
-    """Set a user's password and end the user's sessions."""
+    """Set a user's password and end the user's sessions and API tokens."""
     database = open_ledger(load_settings())
     new = _ask()
     with transaction(database) as session:
         set_password(session, find_user(session, login), new, actor="operator", now=time.time())
-    typer.echo("The password is changed; open sessions have ended.")
+    typer.echo("The password is changed; open sessions and API tokens have ended.")
 
 
 def _ask() -> str:

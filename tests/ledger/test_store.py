@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import StoreError, StoreMissingError
-from ledger.store import FolderStore, S3CompatibleStore, Store, open_store
+from ledger.store import FolderStore, Keys, S3CompatibleStore, Store, open_store
 from tests.peers.s3 import S3
 
 FULL = """
@@ -26,7 +26,14 @@ except StoreError as error:
 """
 
 
-@pytest.fixture(params=["folder", "url", pytest.param("s3", marks=pytest.mark.peer)])
+@pytest.fixture(
+    params=[
+        "folder",
+        "url",
+        pytest.param("s3", marks=pytest.mark.peer),
+        pytest.param("s3 with keys", marks=pytest.mark.peer),
+    ]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     if request.param == "folder":
         return open_store(None, tmp_path)
@@ -35,7 +42,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     server: S3 = request.getfixturevalue("s3")
     for name, value in server.variables.items():
         monkeypatch.setenv(name, value)
-    return open_store(server.create_bucket(), tmp_path)
+    if request.param == "s3":
+        return open_store(server.create_bucket(), tmp_path)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    return open_store(server.create_bucket(), tmp_path, Keys("test", "test"))
 
 
 def test_store_keeps_replaces_and_reads_parts(store: Store) -> None:

@@ -12,12 +12,16 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
+from sqlalchemy import Engine
 
 from ledger.database import transaction
 from ledger.domain import DeliveryState
 from ledger.tables import Delivery
 from pacsight.samples import chest_radiograph, ct_series
 from pacsight.settings import Settings, load_settings, open_ledger
+from scp.config import ListenerConfig
+from scp.listener import Listener
+from tests.peers.certificates import Authority
 from tests.service import CONVERTED, REPOSITORY, one_model
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -226,3 +230,25 @@ def test_installation_runs_from_any_folder(tmp_path: Path) -> None:
         [program, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("pacsight ")
+
+
+def test_doctor_calls_its_own_receiver_through_tls(
+    run: Run, tmp_path: Path, sqlite_engine: Engine
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    certificate, key = authority.issue()
+    tls = {"certificate": str(certificate), "key": str(key), "authorities": str(authority.file)}
+    users = [{"name": "ct01", "password": "right"}]
+    config = ListenerConfig.model_validate(
+        {"host": "127.0.0.1", "port": 0, "tls": tls, "users": users}
+    )
+    with Listener(config, tmp_path / "spool", sqlite_engine, "test") as listener:
+        scp = {"port": listener.port, "tls": tls, "users": users}
+        settings = {"scp": scp, "models_dir": str(MODELS)}
+        (tmp_path / "pacsight.yaml").write_text(json.dumps(settings))
+        (check,) = [
+            check
+            for check in json.loads(run("doctor", "--json").stdout)
+            if check["name"] == "receiver"
+        ]
+    assert check["message"] == f"Answers C-ECHO on port {listener.port}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from pacsight.errors import SettingsError
 from pacsight.settings import load_settings
@@ -108,3 +109,46 @@ def test_wrong_variable_is_refused_with_a_sentence(
 def test_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="can't be read"):
         load_settings(tmp_path / "nowhere.yaml")
+
+
+def test_secrets_come_from_files_and_are_shown_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("database", "oidc", "user"):
+        (tmp_path / name).write_text(f"p@ss/{name}\n", encoding="utf-8")
+    monkeypatch.setenv("PACSIGHT_DATABASE_URL", "postgresql://pacs@db/pacsight")
+    monkeypatch.setenv("PACSIGHT_DATABASE_PASSWORD", f"file:{tmp_path}/database")
+    monkeypatch.setenv("PACSIGHT_WEB__OIDC__ISSUER", "https://id.hospital")
+    monkeypatch.setenv("PACSIGHT_WEB__OIDC__CLIENT_ID", "pacsight")
+    monkeypatch.setenv("PACSIGHT_WEB__OIDC__CLIENT_SECRET", f"file://{tmp_path}/oidc")
+    peer = (
+        "destinations: [{name: a, ae_title: X, host: h, port: 1, tls: {authorities: a.pem},"
+        f" user: {{name: u, password: 'file:{tmp_path}/user'}}}}]"
+    )
+    settings = load_settings(_file(tmp_path, peer))
+    assert settings.ledger_url == settings.engine_url
+    assert make_url(settings.ledger_url).password == "p@ss/database"
+    assert settings.web.oidc is not None
+    assert settings.web.oidc.client_secret.get_secret_value() == "p@ss/oidc"
+    assert settings.destinations[0].user is not None
+    assert settings.destinations[0].user.password.get_secret_value() == "p@ss/user"
+    assert "p@ss" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "can't be read: No such file"), (b"\n", "is empty"), (b"\xff\xfe", "is not text")],
+)
+def test_secret_file_that_holds_none_is_refused(
+    tmp_path: Path, content: bytes | None, sentence: str
+) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"database_password.*secret") as caught:
+        load_settings(_file(tmp_path, f"database_password: 'file:{tmp_path}/secret'"))
+    assert sentence in str(caught.value)
+
+
+def test_half_of_a_pair_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="set both or neither"):
+        load_settings(_file(tmp_path, "object_store_key: secret"))

@@ -6,6 +6,7 @@ is what a full disk looks like to one who may not mount one.
 
 from __future__ import annotations
 
+import logging
 import resource
 import signal
 import sys
@@ -18,6 +19,7 @@ from scp.listener import Listener
 
 
 def main(folder: str, url: str, *settings: str) -> None:
+    logging.basicConfig(level=logging.WARNING)  # also what pynetdicom says of its own defects
     values = dict(setting.split("=", 1) for setting in settings)
     largest_file = values.pop("largest_file", None)
     if largest_file is not None:

@@ -18,11 +18,13 @@ from tests.scp.raw_peer import (
     COMMAND,
     CT_IMAGE_STORAGE,
     DATA,
+    EXPLICIT_LITTLE,
     LAST,
     RELEASE,
     RELEASE_RP,
     VERIFICATION,
     RawPeer,
+    associate_rq,
     command,
     echo_rq,
     element,
@@ -114,6 +116,7 @@ GARBAGE = {
     "unknown command": pdu(pdv(COMMAND | LAST, command(us(0x100, 0x7777), us(0x800, 0x101)), 3)),
     "data without command": pdu(pdv(LAST, BODY)),
     "context never negotiated": pdu(pdv(COMMAND | LAST, store_rq(), 99)),
+    "C-ECHO for a storage class": pdu(pdv(COMMAND | LAST, echo_rq(), 1)),
     "context changes inside": pdu(pdv(COMMAND | LAST, store_rq()), pdv(DATA, BODY, 3)),
     "command inside a data set": pdu(
         pdv(COMMAND | LAST, store_rq()), pdv(DATA, BODY), pdv(COMMAND | LAST, store_rq())
@@ -289,4 +292,41 @@ def test_flood_of_requests_is_cut(listener: Listener, inbox: Inbox) -> None:
         while (answer := peer.read_pdu()) is not None:
             kinds.append(answer[0])
         assert kinds[-1] == A_ABORT
+    assert_still_serves(listener, inbox)
+
+
+@pytest.mark.parametrize("kind", ["even context ID", "no transfer syntax"])
+def test_request_that_makes_no_sense_is_aborted(
+    listener: Listener, inbox: Inbox, kind: str
+) -> None:
+    request = associate_rq([(VERIFICATION, [EXPLICIT_LITTLE])])
+    if kind == "even context ID":  # PS3.8 section 9.3.2.2
+        request = request.replace(b"\1\0\0\0\x30\0", b"\2\0\0\0\x30\0")
+    else:
+        request = associate_rq([(VERIFICATION, [])])
+    with RawPeer(listener.port) as peer:
+        peer.send(request)
+        answer = peer.read_pdu()
+        assert answer is not None
+        assert answer[0] == A_ABORT
+    assert_still_serves(listener, inbox)
+
+
+INCOMPLETE = {
+    "no Command Data Set Type": command(element(2, VERIFICATION.encode()), us(0x100, 0x30)),
+    "no known command": command(us(0x100, 0x7777), us(0x800, 0x101)),
+    "two commands": command(us(0x100, 0x30), us(0x100, 1), us(0x110, 1), us(0x800, 0x101)),
+    "a response to nothing": command(us(0x100, 0x8001), us(0x120, 1), us(0x800, 0x101)),
+}
+
+
+@pytest.mark.parametrize("request_bytes", INCOMPLETE.values(), ids=INCOMPLETE.keys())
+def test_command_set_that_lacks_what_it_needs_is_aborted(
+    listener: Listener, inbox: Inbox, request_bytes: bytes
+) -> None:
+    with RawPeer(listener.port).associate() as peer:
+        peer.send(pdu(pdv(COMMAND | LAST, request_bytes, 3)))
+        answer = peer.read_pdu()
+        assert answer is not None
+        assert answer[0] == A_ABORT
     assert_still_serves(listener, inbox)

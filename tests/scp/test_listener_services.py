@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,13 +23,11 @@ from pynetdicom.sop_class import (
 from sqlalchemy import Engine
 
 from scp.group_commit import GroupCommit
-from scp.listener import Listener
 from scp.reception import Intake
 from scp.server import StoreServer
 from scp.spool import Spool
 from tests.peers.process import wait_until
 from tests.scp.conftest import Inbox, configured
-from tests.scp.raw_peer import RawPeer, store_message
 
 CT = Path(str(get_testdata_file("CT_small.dcm")))
 COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"  # well-known, PS3.4 section J.3.5
@@ -208,65 +204,3 @@ def test_report_from_another_thread(sender: Any, services: Services) -> None:
         thread.join()
     assert sender.taken == ["report"]
     assert store(sender) == 0
-
-
-# -- TLS
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-subj", "/CN=localhost", "-days", "2"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
-
-
-def test_tls_stores_and_a_silent_client_blocks_nobody(
-    certificate: tuple[Path, Path], sqlite_engine: Engine, spool: Path, inbox: Inbox
-) -> None:
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_side.load_cert_chain(*certificate)
-    client_side = ssl.create_default_context(cafile=str(certificate[0]))
-    client_side.check_hostname = False
-    config = configured(stall_timeout_s=1.0, artim_timeout_s=2.0)
-    with (
-        Listener(config, spool, sqlite_engine, "test", tls=server_side) as listener,
-        RawPeer(listener.port),
-    ):
-        entity = AE("SENDER")
-        entity.add_requested_context(CTImageStorage, EXPLICIT)
-        entity.add_requested_context(Verification)
-        association = entity.associate(
-            "127.0.0.1",
-            listener.port,
-            ae_title="PACSIGHT",
-            tls_args=(client_side, "localhost"),
-        )
-        assert association.is_established
-        assert store(association) == 0
-        assert association.send_c_echo().Status == 0
-        assert store(association) == 0
-        association.release()
-    assert len(inbox.rows()) == 2
-
-
-def test_plain_sender_at_a_tls_listener_is_cut(
-    certificate: tuple[Path, Path], sqlite_engine: Engine, spool: Path
-) -> None:
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_side.load_cert_chain(*certificate)
-    with (
-        Listener(configured(), spool, sqlite_engine, "test", tls=server_side) as listener,
-        RawPeer(listener.port) as peer,
-    ):
-        peer.send(store_message(b"plain"))
-        while peer.read_pdu() is not None:
-            pass

@@ -22,6 +22,7 @@ from viewer_api.accounts import add_user
 from viewer_api.app import create_app
 from viewer_api.config import WebConfig
 from viewer_api.context import WebContext
+from viewer_api.decoding import DecodingBudget
 
 PASSWORD = "correct horse battery"
 PEOPLE = {"anna": "staff", "rosa": "radiologist", "adam": "administrator"}
@@ -43,6 +44,7 @@ def make_context(database: Engine, folder: Path, **changes: object) -> WebContex
         "ae_title": "PACSIGHT",
         "version": "0",
         "clock": time.time,
+        "decoding": DecodingBudget(1 << 30),
         **changes,
     }
     return WebContext(**values)  # type: ignore[arg-type]
@@ -71,7 +73,7 @@ class Browser(TestClient):
             data={"login": login, "password": password, "form_token": token[1]},
             follow_redirects=False,
         )
-        found = re.search(r'name="csrf-token" content="([^"]+)"', self.get("/").text)
+        found = re.search(r'name="csrf_token" value="([^"]+)"', self.get("/").text)
         self.csrf = found[1] if found else ""
         return answer.status_code
 

@@ -379,11 +379,11 @@ def test_file_that_comes_too_late_is_not_acknowledged(browser: Open, context: We
     late = context.uploads_dir / uploading.id / "late.part"
     late.write_bytes(dicom(1))
 
-    def finish_meanwhile(path: Path) -> tuple[str, Path]:
+    def finish_meanwhile(path: Path, _: object) -> tuple[str, Path]:
         assert "studies" in uploading.finish()
         return "dicom", path
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("viewer_api.upload_store.inspect", finish_meanwhile)
+        patch.setattr("viewer_api.upload_intake.inspect", finish_meanwhile)
         with pytest.raises(UploadClosedError):
             take_file(context, user, uploading.id, "late", late)

@@ -34,8 +34,9 @@ def change_password(
     user: Reader,
     current: Annotated[str, Form(max_length=1024)],
     new: Annotated[str, Form(max_length=1024)],
+    end_tokens: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Change the password; sessions elsewhere end."""
+    """Change the password; sessions elsewhere end, and tokens if that is wished."""
     now = context.clock()
     context.sign_ins.count(f"user:{user.user_id}")  # a stolen session is no way to guess it
     with reading(context.database) as session:
@@ -46,7 +47,13 @@ def change_password(
         with transaction(context.database) as session:
             account = session.get_one(UserAccount, user.user_id)
             set_password(
-                session, account, new, actor=user.login, now=now, keep_session=user.session_id
+                session,
+                account,
+                new,
+                actor=user.login,
+                now=now,
+                keep_session=user.session_id,
+                ends_tokens=end_tokens,
             )
     except InputError as error:
         return _page(request, context, user, error.status, problem=str(error))

@@ -27,6 +27,7 @@ from viewer_api.api_models import (
     UploadId,
 )
 from viewer_api.context import Web
+from viewer_api.journal import note_visit
 from viewer_api.routes import studies as study_room
 from viewer_api.routes import upload as upload_room
 from viewer_api.routes.worklist import Wanted
@@ -112,7 +113,7 @@ def study(context: Web, user: Reader, uid: Uid) -> Report:
     """Return everything that happened to a study."""
     with reading(context.database) as session:
         report = study_report(session, study_or_404(session, uid))
-    study_room.journal(context, user, "study.viewed", uid)
+    note_visit(context, user, uid)
     return Report(**report)
 
 

@@ -21,11 +21,12 @@ from ledger.queries import find_study, study_report
 from ledger.tables import Decision, ResultObjectRow, Revision, Study
 from ledger.web_tables import Review
 from viewer_api.access import Deliverer, Reader, Reviewer
-from viewer_api.context import Web, WebContext
+from viewer_api.context import Web
 from viewer_api.errors import ImagesRemovedError, InputError, PageNotFoundError
+from viewer_api.expected import association_of, put_aside
+from viewer_api.journal import journal, note_visit
 from viewer_api.model_view import figures
 from viewer_api.pages import render
-from viewer_api.roles import Principal
 from viewer_api.study_view import (
     is_expected,
     progress_of,
@@ -43,9 +44,10 @@ def page(request: Request, context: Web, user: Reader, uid: str) -> Response:
     with reading(context.database) as session:
         study = find_study(session, uid)
         if study is None and is_expected(session, uid):
-            return render(request, "study_expected", uid=uid)
+            aside = put_aside(session, association_of(session, uid))
+            return render(request, "study_expected", uid=uid, aside=aside)
         view = view_study(session, study_or_404(session, uid), context.registry)
-    journal(context, user, "study.viewed", uid)
+    note_visit(context, user, uid)
     packages = {one.identity.model_id: one for one in context.registry.models}
     measured = {one: figures(packages[one]) for one in packages}
     return render(
@@ -65,7 +67,8 @@ def state(context: Web, user: Reader, uid: str) -> dict[str, str]:
     with reading(context.database) as session:
         study = find_study(session, uid)
         if study is None:
-            return {"state": "expected"}
+            aside = put_aside(session, association_of(session, uid))
+            return {"state": "expected" if aside is None else "aside"}
         return {"state": progress_of(session, study)}
 
 
@@ -73,7 +76,9 @@ def state(context: Web, user: Reader, uid: str) -> dict[str, str]:
 def viewer(context: Web, user: Reader, uid: str) -> dict[str, Any]:
     """List series, images and layers."""
     with reading(context.database) as session:
-        return viewer_data(session, study_or_404(session, uid))
+        data = viewer_data(session, study_or_404(session, uid))
+    note_visit(context, user, uid)
+    return data
 
 
 @router.get("/report.json")
@@ -254,19 +259,6 @@ def _result(session: Session, uid: str, result_id: int) -> ResultObjectRow:
 def _refuse_removed(study: Study) -> None:
     if study.expired_at is not None:
         raise ImagesRemovedError
-
-
-def journal(context: WebContext, user: Principal, action: str, uid: str, **detail: Any) -> None:
-    """Write down what somebody did with a study."""
-    with transaction(context.database) as session:
-        record(
-            session,
-            actor=user.login,
-            action=action,
-            subject=uid,
-            detail=detail,
-            now=context.clock(),
-        )
 
 
 def _attachment(name: str) -> dict[str, str]:

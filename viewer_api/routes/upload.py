@@ -24,6 +24,7 @@ from viewer_api.errors import (
     TooManyFilesError,
     UploadTooLargeError,
 )
+from viewer_api.expected import put_aside
 from viewer_api.pages import render
 from viewer_api.roles import Permission, Principal
 from viewer_api.upload_intake import begin, room_left, take_file
@@ -171,10 +172,16 @@ def _status(context: WebContext, user: Principal, upload_id: str) -> dict[str, A
         uids = list(
             dict.fromkeys(row.study_instance_uid for row in files if row.study_instance_uid)
         )
-        studies = []
+        studies, refused = [], [row for row in files if row.code]
         for uid in uids:
             study = find_study(session, uid)
             names = [row.name for row in files if row.study_instance_uid == uid]
+            aside = put_aside(session, upload.association_id) if study is None else None
+            if aside is not None:
+                refused += [
+                    UploadFile(name=one, code=aside.code, message=aside.message) for one in names
+                ]
+                continue
             state = "receiving" if study is None else study_state(session, study)
             studies.append({"uid": uid, "names": names, "state": state, "is_known": bool(study)})
     taken = [row.name for row in files if row.study_instance_uid is None and row.code is None]
@@ -183,5 +190,5 @@ def _status(context: WebContext, user: Principal, upload_id: str) -> dict[str, A
     return {
         "upload": upload,
         "studies": studies,
-        "refused": [row for row in files if row.code],
+        "refused": refused,
     }

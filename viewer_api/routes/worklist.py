@@ -26,7 +26,7 @@ from viewer_api.study_view import person
 
 router = APIRouter()
 PAGE = 50
-EXPORTED = 10_000
+EXPORT_PAGE = 500
 STATES = (
     "receiving", "waiting", "working", "delivering", "done", "not analysed", "undelivered",
     "failed", "held",
@@ -116,7 +116,7 @@ def history_rows(request: Request, context: Web, user: Reader, wanted: Filter) -
 
 @router.get("/worklist.csv")
 def export(context: Web, user: Reader, wanted: Filter) -> Response:
-    """Return what the search finds as CSV."""
+    """Return all that the search finds as CSV."""
     return _export(context, user, wanted.search(), "worklist")
 
 
@@ -215,9 +215,9 @@ def _lines(context: WebContext, search: Search) -> Iterator[str]:
     )  # fmt: skip
     yield _line(columns)
     after: Key | None = None
-    for _ in range(EXPORTED // PAGE):
+    while True:
         with reading(context.database) as session:
-            found = search_worklist(session, search, after=after, limit=PAGE)
+            found = search_worklist(session, search, after=after, limit=EXPORT_PAGE)
         for row, study in found:
             received = datetime.fromtimestamp(row.received_at).astimezone()
             yield _line(
@@ -234,7 +234,7 @@ def _lines(context: WebContext, search: Search) -> Iterator[str]:
                     study.study_instance_uid,
                 )
             )
-        if len(found) < PAGE:
+        if len(found) < EXPORT_PAGE:
             return
         after = found[-1][0].received_at, found[-1][0].study_id
 

@@ -55,7 +55,7 @@ function settle(place, text, kind, code) {
   }
 }
 
-function send(id, file, name, place) {
+function send(id, file, name, place, tries = 5) {
   return new Promise((resolve) => {
     const request = new XMLHttpRequest();
     request.open("PUT", `/uploads/${id}/files?name=${encodeURIComponent(name)}`);
@@ -66,6 +66,10 @@ function send(id, file, name, place) {
       if (event.lengthComputable) place.bar.value = event.loaded / event.total;
     });
     request.addEventListener("load", () => {
+      if (request.status === 503 && tries > 1) { // busy with other images
+        setTimeout(() => resolve(send(id, file, name, place, tries - 1)), 2000);
+        return;
+      }
       let said = null;
       try { said = JSON.parse(request.responseText); } catch { /* answered below */ }
       resolve(said ?? { message: words.lost, code: String(request.status) });

@@ -26,8 +26,16 @@ function kept(map, key, load, most) {
   return map.get(key);
 }
 
+// The service decodes only so many images at a time, and says so.
+async function patiently(path, tries = 5) {
+  const answer = await fetch(path);
+  if (answer.status !== 503 || tries === 1) return answer;
+  await new Promise((wake) => setTimeout(wake, 1000));
+  return patiently(path, tries - 1);
+}
+
 async function loadImage({ id, frame }) {
-  const answer = await fetch(`/instances/${id}/pixels?frame=${frame}`);
+  const answer = await patiently(`/instances/${id}/pixels?frame=${frame}`);
   if (!answer.ok) throw new Error((await answer.json()).message);
   const about = JSON.parse(answer.headers.get("x-image"));
   const data = await answer.arrayBuffer();
@@ -36,7 +44,7 @@ async function loadImage({ id, frame }) {
 }
 
 async function loadPicture(path) {
-  const answer = await fetch(path);
+  const answer = await patiently(path);
   if (!answer.ok) throw new Error(path);
   return createImageBitmap(await answer.blob());
 }
