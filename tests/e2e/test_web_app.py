@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from axe_playwright_python.sync_playwright import Axe
+from dicomweb_client.api import DICOMwebClient
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -22,7 +24,7 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import EncapsulatedPDFStorage
 
 from dicom_out.delivery import send
@@ -34,6 +36,8 @@ from tests.peers.process import free_port, program, wait_until
 from tests.peers.storage_scp import StorageScp
 from tests.service import REPOSITORY, Service
 from tests.viewer_api.drawn import ct_zip, fundus_jpeg, volume_nifti, xray_png
+from tests.viewer_api.held import as_file
+from tests.viewer_api.serving import token_of
 from viewer_api.accounts import add_user
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(900)]
@@ -300,3 +304,23 @@ def test_results_page_is_light(open_page: Open) -> None:
         size for url, size in sizes.items() if not any(x in url for x in ("/pixels", "/heatmap"))
     )
     assert 10_000 < weight < 1_500_000
+
+
+def test_study_stored_by_dicomweb_is_analysed_and_its_results_are_found(
+    service: Service, pacs: StorageScp
+) -> None:
+    url = f"http://127.0.0.1:{service.settings.web.port}/dicom-web"
+    token = token_of(service.ledger, "rosa", "read", "upload", "deliver")
+    patient = SamplePatient("Stow^Web", "STOW-1")
+    image = as_file(chest_radiograph(91, consolidation=True, patient=patient))
+    with requests.Session() as session:
+        session.trust_env = False
+        client = DICOMwebClient(url, session, headers={"Authorization": f"Bearer {token}"})
+        client.store_instances([image])
+        study = str(image.StudyInstanceUID)
+        service.wait_until_settled(study)
+        found = [Dataset.from_json(one) for one in client.search_for_series(study)]
+        assert {"SR", "OT", "DOC"} <= {one.Modality for one in found}
+        (series,) = (one.SeriesInstanceUID for one in found if one.Modality == "SR")
+        (written,) = client.retrieve_series(study, series)
+    assert str(written.SOPInstanceUID) in pacs.stored, "the token may send results"
