@@ -95,10 +95,13 @@ def test_pixels_wait_for_memory_and_then_say_so(
     context: WebContext, browser: Open, study: str
 ) -> None:
     rosa, path = browser("rosa"), _pixels(context)
-    assert rosa.get(path).status_code == 200
+    thumbnail = f"/dicom-web/studies/{study}/thumbnail"
+    jpeg = {"accept": "image/jpeg"}
+    assert rosa.get(path).status_code == rosa.get(thumbnail, headers=jpeg).status_code == 200
     context.decoding._patience_s = 0.05
     with context.decoding.hold(1 << 40):
         busy = rosa.get(path, headers={"accept": "application/json"})
+        assert rosa.get(thumbnail, headers=jpeg).status_code == 503
         uploading = Uploading(rosa)
         assert uploading.code(png()) == "BUSY", "said of this moment, not of the file"
     assert (busy.status_code, busy.json()["code"]) == (503, "BUSY")

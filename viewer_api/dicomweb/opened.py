@@ -21,6 +21,7 @@ from ledger.errors import TruncatedError, UnreadableError
 from scp.header import DEFLATED, EXPLICIT_BIG_ENDIAN, IMPLICIT_LITTLE_ENDIAN, find_data_set
 from scp.part10 import encode_file_meta
 from viewer_api.context import WebContext
+from viewer_api.decoding import BYTES_PER_SAMPLE, DecodingBudget
 from viewer_api.dicomweb.held import Held
 from viewer_api.dicomweb.media import EXPLICIT_LITTLE_ENDIAN
 
@@ -60,6 +61,21 @@ class OpenedInstance:
     header: Dataset
     syntax: str
     pixels: PixelElement | None
+    decoding: DecodingBudget
+
+    @contextmanager
+    def room_for_a_frame(self) -> Iterator[None]:
+        """Take what one decoded frame needs of the memory that all requests share.
+
+        Raises
+        ------
+        BusyError
+            Others need it, and didn't give it back in time.
+        """
+        facts = self.facts
+        size = facts.rows * facts.columns * max(1, facts.samples_per_pixel) * BYTES_PER_SAMPLE
+        with self.decoding.hold(size):
+            yield
 
     @property
     def frames(self) -> int:
@@ -91,20 +107,21 @@ def opened(context: WebContext, held: Held) -> Iterator[OpenedInstance]:
     syntax = held.facts.transfer_syntax_uid
     with held.open(context) as stored:
         if syntax not in DEFLATED:
-            yield _read(held, stored, syntax)
+            yield _read(context, held, stored, syntax)
             return
         with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as copy:
             file = cast(BinaryIO, copy)
             _inflate(stored, file, held.facts)
             file.seek(0)
-            yield _read(held, file, EXPLICIT_LITTLE_ENDIAN)
+            yield _read(context, held, file, EXPLICIT_LITTLE_ENDIAN)
 
 
-def _read(held: Held, file: BinaryIO, syntax: str) -> OpenedInstance:
+def _read(context: WebContext, held: Held, file: BinaryIO, syntax: str) -> OpenedInstance:
     try:
         with warnings.catch_warnings(action="ignore"):
             header = dcmread(file, stop_before_pixels=True, force=True)
-        return OpenedInstance(held.facts, file, header, syntax, _find_pixels(file, syntax))
+        pixels = _find_pixels(file, syntax)
+        return OpenedInstance(held.facts, file, header, syntax, pixels, context.decoding)
     except BROKEN as error:
         raise UnreadableError("The instance's header can't be read; send it again.") from error
 

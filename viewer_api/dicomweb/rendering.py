@@ -97,18 +97,21 @@ def render_frame(instance: OpenedInstance, number: int, view: View) -> bytes:
         There is no such frame.
     NotAcceptableError
         It can't be drawn.
+    BusyError
+        Too many images are decoded at this moment.
     """
     if instance.pixels is None:
         raise NotAcceptableError("The instance is no image; there is nothing to draw.")
     if not 1 <= number <= instance.frames:
         raise PageNotFoundError("The instance has no such frame.")
     try:
-        instance.file.seek(0)
-        values = read_display(instance.file, open_image(instance.file), number, view.window)
+        with instance.room_for_a_frame():
+            instance.file.seek(0)
+            values = read_display(instance.file, open_image(instance.file), number, view.window)
+            picture = Image.fromarray(np.rint(values * 255).astype(np.uint8))
+            return _file(_fit(picture, view), view)
     except InferenceError as error:
         raise NotAcceptableError(str(error)) from error
-    picture = Image.fromarray(np.rint(values * 255).astype(np.uint8))
-    return _file(_fit(picture, view), view)
 
 
 def _fit(picture: Image.Image, view: View) -> Image.Image:

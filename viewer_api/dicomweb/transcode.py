@@ -62,12 +62,15 @@ def decoded_frames(instance: OpenedInstance, numbers: list[int]) -> Iterator[NDA
     ------
     NotAcceptableError
         They can't be decoded.
+    BusyError
+        Too many images are decoded at this moment.
     """
     try:
-        instance.file.seek(0)
-        image = open_image(instance.file)
-        for frame in decode_frames(instance.file, image, numbers):
-            yield np.ascontiguousarray(frame, frame.dtype.newbyteorder("<"))
+        with instance.room_for_a_frame():
+            instance.file.seek(0)
+            image = open_image(instance.file)
+            for frame in decode_frames(instance.file, image, numbers):
+                yield np.ascontiguousarray(frame, frame.dtype.newbyteorder("<"))
     except InferenceError as error:
         raise NotAcceptableError(f"{error} Ask for transfer-syntax=*.") from error
 
