@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.bombs import BOMBS, write
-from tests.reliability.fuzz import answers_echo, deliver, fuzz, receiver, stores
+from tests.reliability.fuzz import answers_echo, deliver, fuzz, receiver
+from tests.reliability.left_open import leave_open
 from tests.reliability.mutations import CONTEXTS, Mutator
-from tests.scp.raw_peer import RawPeer, associate_rq
+from tests.scp.raw_peer import RawPeer
 
 PEAK_MB = 1000
 """Of a process that reads all bombs; a third of it is the largest picture that is taken."""
@@ -38,29 +39,9 @@ def test_a_seed_repeats_its_messages() -> None:
 
 @pytest.mark.reliability
 def test_associations_that_are_opened_and_left_cost_nothing_that_lasts() -> None:
-    """Thousands in a row, hundreds at a time, some of which never say a word or hang up."""
-    request = associate_rq(CONTEXTS)
     with receiver() as target:
-        assert answers_echo(target.port)
-        before = target.memory_mb
-        left: list[socket.socket] = []
-        for number in range(1500):
-            with contextlib.suppress(OSError):
-                one = socket.create_connection(("127.0.0.1", target.port), timeout=10)
-                left.append(one)
-                one.sendall((request, request[:40], b"")[number % 3])
-            if len(left) > 300:
-                left.pop(0).close()
-        most = target.descriptors
-        for one in left:
-            one.close()
-        while target.threads > 8:
-            time.sleep(0.2)
-        assert answers_echo(target.port)
-        assert stores(target)
-        assert most < 2 * 144 + 40, "beyond the limit they are closed at once; each takes two"
-        assert target.descriptors < 40
-        assert target.memory_mb < before + 60
+        cost = leave_open(target, 1500)
+    assert cost.is_fine, cost
 
 
 def test_slow_sender_and_half_open_connection_are_ended() -> None:
