@@ -240,7 +240,7 @@ def _use_the_web_app(world: World) -> None:
     with httpx.Client(base_url=world.web, timeout=60) as browser:
         _sign_in(browser, "zqxname", "zqx wrong password")
         _sign_in(browser)
-        csrf = re.search(r'name="csrf-token" content="([^"]+)"', browser.get("/upload").text)
+        csrf = re.search(r'name="csrf_token" value="([^"]+)"', browser.get("/upload").text)
         assert csrf is not None
         headers = {"x-csrf-token": csrf[1]}
         upload = browser.post("/uploads", headers=headers).json()["id"]

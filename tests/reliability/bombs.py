@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import resource
 import struct
 import sys
 import time
@@ -339,7 +338,9 @@ def main(folder: str, *options: str) -> None:
             read(Path(folder) / f"{number:02d}.part", bomb.reader)
         except PacsightError as error:
             code = error.code
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        # VmHWM, not getrusage(): there a new program inherits the peak of who started it
+        status = Path("/proc/self/status").read_text()
+        peak = int(status.split("VmHWM:")[1].split()[0]) // 1024
         seconds = round(time.monotonic() - start, 2)
         print(json.dumps({"name": name, "code": code, "peak_mb": peak, "seconds": seconds}))
 
