@@ -39,7 +39,7 @@ def signed_in(url: str, login: str) -> httpx.Client:
     assert form is not None
     data = {"login": login, "password": PASSWORD, "form_token": form[1]}
     assert client.post("/login", data=data).status_code == 303
-    token = re.search(r'csrf-token" content="([^"]+)"', client.get("/").text)
+    token = re.search(r'csrf_token" value="([^"]+)"', client.get("/").text)
     assert token is not None
     client.headers["x-csrf-token"] = token[1]
     return client
