@@ -11,7 +11,7 @@ KILLS ?= 150
 PACKAGES := pacsight viewer_api scp inference dicom_out ledger training
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers demo test check format bench viewers soak clean
+.PHONY: help setup peers demo test check format bench viewers soak audit clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
@@ -68,6 +68,9 @@ viewers: setup peers ## the results in a real OHIF, fetched with npm; pictures i
 
 soak: setup peers ## the long form of the kill matrix: KILLS (150) on each database, half an hour
 	@$(BIN)/python -m tests.reliability.matrix --kills $(KILLS)
+
+audit: setup ## known vulnerabilities of what constraints.txt names, asked of PyPI
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean: ## caches and what demo and tests left; .venv and data stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks \
