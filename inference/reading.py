@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.encaps import get_frame
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import data_element_generator
 from pydicom.pixels import iter_pixels, pixel_array
 from pydicom.uid import (
@@ -46,6 +45,7 @@ from inference.errors import (
 from inference.pictures import SIGNATURES, read_picture
 from inference.source_image import SourceImage
 from inference.transfer_syntaxes import DECODABLE
+from ledger.broken import BROKEN_DATA
 from ledger.domain import InstanceFacts
 from ledger.errors import HeaderTooLargeError
 from ledger.facts import PIXEL_KEYWORDS, read_facts
@@ -71,21 +71,7 @@ _COLOR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 _PIXEL_TAGS = frozenset({(0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)})
 
 # What pydicom and the decoders raise on broken data; none of it says more than "can't be read".
-_BROKEN = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    InvalidDicomError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+_BROKEN = (*BROKEN_DATA, AssertionError, OSError, RuntimeError)
 
 
 def read_image(source: Path | BinaryIO) -> SourceImage:

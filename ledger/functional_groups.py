@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 from pydicom import Dataset
-from pydicom.errors import BytesLengthException
+
+from ledger.broken import BROKEN_DATA
 
 _MACROS = (
     "PlanePositionSequence",
@@ -15,10 +15,6 @@ _MACROS = (
     "CTReconstructionSequence",
 )
 _OTHERS = ("ContrastBolusAgentSequence", "RequestAttributesSequence")
-_BROKEN = (
-    ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError,
-    NotImplementedError, OSError, RecursionError, TypeError, ValueError, struct.error,
-)  # fmt: skip
 
 
 def first_frame_items(ds: Dataset) -> Iterator[Dataset]:
@@ -45,5 +41,5 @@ def first_item(ds: Dataset, keyword: str) -> Dataset | None:
     try:
         items = ds[keyword].value if keyword in ds else None
         return items[0] if items and isinstance(items[0], Dataset) else None
-    except _BROKEN:
+    except (*BROKEN_DATA, OSError):
         return None

@@ -26,7 +26,7 @@ from ledger.errors import LedgerError
 from ledger.facts import read_text_value
 from ledger.tables import Announcement
 from scp.evidence import IN_PROGRESS
-from scp.readable import readable
+from scp.readable import PROCESSING_FAILURE, readable
 from scp.store_message import is_uid
 
 LOGGER = logging.getLogger(__name__)
@@ -45,7 +45,6 @@ _LISTS = (
 # N-CREATE and N-SET statuses, PS3.7 sections 10.1.5.1.6 and 10.1.3.1.9
 SUCCESS = 0x0000
 INVALID_ATTRIBUTE_VALUE = 0x0106
-PROCESSING_FAILURE = 0x0110  # also: a step that has ended may not change, PS3.4 table F.7.2-2
 DUPLICATE_SOP_INSTANCE = 0x0111
 NO_SUCH_SOP_INSTANCE = 0x0112
 MISSING_ATTRIBUTE = 0x0120
@@ -121,7 +120,7 @@ class Announcements:
                 )
                 if step is None:
                     return NO_SUCH_SOP_INSTANCE, None
-                if step.status != IN_PROGRESS:
+                if step.status != IN_PROGRESS:  # it has ended, PS3.4 table F.7.2-2
                     return PROCESSING_FAILURE, None
                 step.status = status or step.status
                 if "PerformedSeriesSequence" in ds:

@@ -28,7 +28,7 @@ from ledger.events import record
 from ledger.facts import read_text_value
 from ledger.proofs import note_report
 from ledger.tables import CommitmentRequest, Instance, ReceivedObject, ResultObjectRow
-from scp.readable import readable
+from scp.readable import PROCESSING_FAILURE, readable
 from scp.store_message import is_uid
 
 LOGGER = logging.getLogger(__name__)
@@ -50,7 +50,6 @@ REPORTS_AT_A_TIME = 8
 
 # PS3.7 Annex C and PS3.3 section C.14 (Failure Reason)
 SUCCESS = 0x0000
-PROCESSING_FAILURE = 0x0110
 NO_SUCH_SOP_INSTANCE = 0x0112
 INVALID_ARGUMENT = 0x0115
 CLASS_INSTANCE_CONFLICT = 0x0119

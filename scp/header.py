@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 
+from ledger.broken import BROKEN_DATA
 from ledger.domain import InstanceFacts, PatientFacts
 from ledger.errors import (
     HeaderTooLargeError,
@@ -47,12 +47,6 @@ SOP_CLASS_UID = 0x00080016
 UNDEFINED = 0xFFFFFFFF
 _ITEM, _SEQUENCE_DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)  # PS3.5 section 7.5
 _PREFIX_BYTES = 132
-
-# What pydicom raises on broken data sets.
-_BROKEN = (
-    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
-    NotImplementedError, RecursionError, TypeError, ValueError, struct.error, zlib.error,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +170,7 @@ def _parse(file: BinaryIO, start: int, transfer_syntax_uid: str) -> tuple[Datase
                 stop_when=last,
                 defer_size=MAX_VALUE_BYTES,
             )
-    except (*_BROKEN, OSError) as error:
+    except (*BROKEN_DATA, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk; pydicom's own have no number
         if metered.is_exhausted:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import logging
-import struct
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from pydicom import Dataset
-from pydicom.errors import BytesLengthException
 
+from ledger.broken import BROKEN_DATA
 from ledger.errors import UnreadableError
 
 LOGGER = logging.getLogger(__name__)
 PROCESSING_FAILURE = 0x0110  # PS3.7 section C.5.1
-_BROKEN = (
-    ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError,
-    NotImplementedError, OSError, RecursionError, TypeError, UnreadableError, ValueError,
-    struct.error,
-)  # fmt: skip
+_BROKEN = (*BROKEN_DATA, OSError, UnreadableError)
 
 Handler: TypeAlias = Callable[[Any], tuple[int, Dataset | None]]
 

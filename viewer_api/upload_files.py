@@ -7,7 +7,6 @@ import gzip
 import io
 import lzma
 import shutil
-import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Literal
 
-from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from inference.nifti import read_nifti
 from inference.pictures import SIGNATURES
 from inference.reading import read_image
+from ledger.broken import BROKEN_DATA
 from ledger.domain import InstanceFacts
 from ledger.errors import UnreadableError
 from scp.header import find_data_set, read_header
@@ -54,10 +53,6 @@ _BROKEN_ZIP = (
 PREFIX_BYTES = 132
 """Preamble and ``DICM`` (PS3.10 section 7.1)."""
 META_BYTES = 1 << 16
-_BROKEN_META = (
-    AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError,
-    TypeError, ValueError, struct.error,
-)  # fmt: skip
 
 
 def inspect(path: Path, decoding: DecodingBudget) -> tuple[Kind, Path]:
@@ -131,7 +126,7 @@ def read_dicom(file: BinaryIO) -> tuple[LocalObject, InstanceFacts]:
         meta = read_dataset(io.BytesIO(group), is_implicit_VR=False, is_little_endian=True)
         syntax = str(meta.get("TransferSyntaxUID") or "")
         sop_class = str(meta.get("MediaStorageSOPClassUID") or "")
-    except _BROKEN_META as error:
+    except (*BROKEN_DATA, OSError) as error:
         raise UnreadableError("The DICOM file can't be parsed; export it again.") from error
     if sop_class == MediaStorageDirectoryStorage:
         raise FileKindError("This is a DICOMDIR, a list of the other files; it is left out.")

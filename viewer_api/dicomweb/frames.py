@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom.encaps import get_frame
 
+from ledger.broken import BROKEN_DATA
 from viewer_api.dicomweb.media import AS_STORED, EXPLICIT_LITTLE_ENDIAN, FRAME_TYPES, OCTETS
-from viewer_api.dicomweb.opened import BROKEN, UNDEFINED, OpenedInstance
+from viewer_api.dicomweb.opened import UNDEFINED, OpenedInstance
 from viewer_api.dicomweb.transcode import decoded_frames
 from viewer_api.errors import NotAcceptableError, PageNotFoundError, QueryError
 
@@ -98,7 +98,7 @@ def _native(instance: OpenedInstance, numbers: list[int]) -> Iterator[bytes]:
     assert pixels is not None
     try:
         bits = _frame_bits(instance)
-    except BROKEN as error:
+    except BROKEN_DATA as error:
         raise NotAcceptableError("The instance doesn't say how large its frames are.") from error
     for number in numbers:
         first = (number - 1) * bits
@@ -135,5 +135,5 @@ def _encapsulated(instance: OpenedInstance, number: int) -> bytes:
             extended_offsets=(tables[0], tables[1]) if all(tables) else None,
             number_of_frames=instance.frames,
         )
-    except (*BROKEN, io.UnsupportedOperation) as error:
+    except BROKEN_DATA as error:
         raise NotAcceptableError("The frame can't be found among its fragments.") from error

@@ -13,10 +13,11 @@ from typing import Any
 from pydicom import DataElement, Dataset
 from pydicom.tag import BaseTag
 
+from ledger.broken import BROKEN_DATA
 from viewer_api.context import WebContext
 from viewer_api.dicomweb.attributes import Attributes, instance_url
 from viewer_api.dicomweb.held import Held
-from viewer_api.dicomweb.opened import BROKEN, OpenedInstance, opened
+from viewer_api.dicomweb.opened import OpenedInstance, opened
 
 INLINE_BYTES = 1024
 """Longer binary values are bulk data."""
@@ -76,7 +77,7 @@ def _data_set(dataset: Dataset, address: str) -> Attributes:
             continue
         try:
             found[f"{tag:08X}"] = _element(dataset[tag], f"{address}/{tag:08X}")
-        except BROKEN:
+        except BROKEN_DATA:
             continue
     if f"{_CHARACTER_SET:08X}" in found:
         found[f"{_CHARACTER_SET:08X}"]["Value"] = ["ISO_IR 192"]  # JSON is Unicode
@@ -111,6 +112,6 @@ def find_bulk(dataset: Dataset, path: str) -> DataElement | None:
         for tag, item in zip(way[::2], way[1::2], strict=True):
             dataset = dataset[BaseTag(int(tag, 16))].value[int(item)]
         element = dataset[BaseTag(int(last, 16))]
-    except (*BROKEN, OverflowError):
+    except BROKEN_DATA:
         return None
     return element if str(element.VR) in BINARY else None

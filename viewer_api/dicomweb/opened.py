@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from pydicom import Dataset, dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.utils import get_expected_length
 
+from ledger.broken import BROKEN_DATA
 from ledger.domain import InstanceFacts
 from ledger.errors import TruncatedError, UnreadableError
 from scp.header import DEFLATED, EXPLICIT_BIG_ENDIAN, IMPLICIT_LITTLE_ENDIAN, find_data_set
@@ -31,11 +31,6 @@ IN_MEMORY_BYTES = 1 << 25
 UNDEFINED = 0xFFFFFFFF
 NATIVE = frozenset({IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN})
 """Pixels of these are sent as they lie."""
-BROKEN = (
-    ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
-    NotImplementedError, RecursionError, TypeError, ValueError, struct.error, zlib.error,
-)  # fmt: skip
-"""What pydicom raises on broken data sets."""
 _LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN")
 
 
@@ -122,7 +117,7 @@ def _read(context: WebContext, held: Held, file: BinaryIO, syntax: str) -> Opene
             header = dcmread(file, stop_before_pixels=True, force=True)
         pixels = _find_pixels(file, syntax)
         return OpenedInstance(held.facts, file, header, syntax, pixels, context.decoding)
-    except BROKEN as error:
+    except BROKEN_DATA as error:
         raise UnreadableError("The instance's header can't be read; send it again.") from error
 
 

@@ -18,10 +18,11 @@ from pydicom.dataset import FileMetaDataset
 from inference.errors import InferenceError
 from inference.reading import decode_frames, open_image
 from inference.transfer_syntaxes import DECODABLE
+from ledger.broken import BROKEN_DATA
 from ledger.domain import InstanceFacts
 from scp.header import EXPLICIT_BIG_ENDIAN
 from viewer_api.dicomweb.media import EXPLICIT_LITTLE_ENDIAN
-from viewer_api.dicomweb.opened import BROKEN, OpenedInstance, copy_bytes
+from viewer_api.dicomweb.opened import OpenedInstance, copy_bytes
 from viewer_api.errors import NotAcceptableError
 
 MAX_VALUE_BYTES = 0xFFFFFFFE
@@ -107,7 +108,7 @@ def _head(header: Dataset, syntax: str) -> bytes:
                 header = _turned(header)
             header.file_meta = meta
             header.save_as(buffer, enforce_file_format=True)
-    except BROKEN as error:
+    except BROKEN_DATA as error:
         raise NotAcceptableError(
             "A value in the header can't be written anew; ask for transfer-syntax=*."
         ) from error
