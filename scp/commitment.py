@@ -118,7 +118,7 @@ class Commitments:
         return SUCCESS, None
 
     def _note(self, uid: str, instances: Sequence[Reference], title: str, address: str) -> int:
-        """Write a request down; asked again under the same UID, it is answered again."""
+        """Write a request down; asked anew under the same UID, it is answered anew."""
         due_at = time.time() + WORKER_AFTER_S
         mine = (
             CommitmentRequest.calling_ae_title == title,
@@ -129,6 +129,7 @@ class Commitments:
                 known = session.scalar(select(CommitmentRequest).where(*mine))
                 if known is not None:
                     known.next_attempt_at, known.attempts = due_at, 0
+                    known.instances = [list(one) for one in instances]
                     return known.id
                 row = CommitmentRequest(
                     transaction_uid=uid,

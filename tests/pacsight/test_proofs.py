@@ -296,7 +296,10 @@ class Modality:
         self.reports.append((event.event_type, held, failed))
         return 0, None
 
-    def ask(self, port: int, instances: list[tuple[str, str]], *, stays: bool) -> int:
+    def ask(
+        self, port: int, instances: list[tuple[str, str]], *, stays: bool, uid: str = ""
+    ) -> int:
+        before = len(self.reports)
         association = AE("MODALITY").associate(
             "127.0.0.1",
             port,
@@ -305,10 +308,13 @@ class Modality:
             evt_handlers=self.handlers,
         )
         status, _ = association.send_n_action(
-            request_dataset(generate_uid(), instances), 1, StorageCommitmentPushModel, INSTANCE
+            request_dataset(uid or generate_uid(), instances),
+            1,
+            StorageCommitmentPushModel,
+            INSTANCE,
         )
         if stays:
-            wait_until(lambda: self.reports, "the report on the same association")
+            wait_until(lambda: len(self.reports) > before, "the report on the same association")
         association.release()
         return int(status.Status)
 
@@ -327,6 +333,9 @@ def test_modality_is_told_what_is_held_on_its_association_or_later_on_another(
     with listening(engine, tmp_path) as listener:
         assert modality.ask(listener.port, asked, stays=True) == 0
         assert modality.reports == [answer]
+        uid = requests(engine)[0].transaction_uid
+        assert modality.ask(listener.port, asked[1:2], stays=True, uid=uid) == 0
+        assert modality.reports.pop() == (2, set(), {wrong: 0x0119}), "about what is asked now"
         assert modality.ask(listener.port, asked[:1], stays=False) == 0
         wait_until(lambda: requests(engine)[1].next_attempt_at <= time.time(), "its date")
     settings = Settings(
