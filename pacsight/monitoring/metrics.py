@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+
+disable_created_metrics()  # when a series began: nobody asks
 
 REGISTRY = CollectorRegistry()
 """Of this process; :mod:`pacsight.monitoring.server` serves it."""

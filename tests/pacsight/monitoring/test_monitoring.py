@@ -24,7 +24,7 @@ from ledger.events import record
 from pacsight.errors import NotReadyError, SettingsError
 from pacsight.logs import JsonFormatter, log_about
 from pacsight.monitoring.collectors import DiskCollector, LedgerCollector, ReceiverCollector
-from pacsight.monitoring.metrics import REGISTRY, modality_label
+from pacsight.monitoring.metrics import DELIVERED, INFERENCE, REGISTRY, STAGE, modality_label
 from pacsight.monitoring.server import Monitor, Probes
 from pacsight.monitoring.tracing import OFF, Tracer
 from scp.config import ListenerConfig
@@ -39,6 +39,9 @@ OF_PROMETHEUS = {"up"}
 def families(engine: Engine, folder: Path) -> dict[str, Any]:
     """Return every metric that any role has, by name."""
     registry = CollectorRegistry()
+    STAGE.labels("predict", "done")  # a metric with labels shows its series once it has some
+    INFERENCE.labels("a-model")
+    DELIVERED.labels("archive", "stored")
     listener = Listener(ListenerConfig(port=0), folder / "spool", engine, "test")
     registry.register(ReceiverCollector(listener))
     registry.register(DiskCollector(folder, 1))
