@@ -52,6 +52,7 @@ bench: setup peers ## the measurements of benchmarks/, some minutes
 	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.intake
 	@$(BIN)/python -m benchmarks.prediction
+	@$(BIN)/python -m benchmarks.engines
 	@$(BIN)/python -m benchmarks.encode
 	@$(BIN)/python -m benchmarks.loop
 	@$(BIN)/python -m benchmarks.scale

@@ -31,6 +31,7 @@ class TorchBackend:
 
         if config.threads:
             torch.set_num_threads(config.threads)
+        torch.backends.cudnn.allow_tf32 = False  # ten bits of mantissa drift from the reference
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = build_manifest_network(package.manifest)
         load_weights(network, package.weights)

@@ -35,6 +35,15 @@ def test_openvino_agrees_with_torch(toy: ModelPackage, openvino_backend: OpenVin
         np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
+def test_no_gpu_computes_with_fewer_bits(toy: ModelPackage) -> None:
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = True  # as PyTorch starts
+    TorchBackend(toy, InferenceConfig())
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_each_image_of_a_batch_is_its_own(openvino_backend: OpenVinoBackend) -> None:
     logits, features = openvino_backend.run(BATCH)
     for index in range(3):
