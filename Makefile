@@ -35,8 +35,9 @@ peers:
 demo: setup ## studies through a Pacsight into a PACS and back; STUDY=path takes your own
 	@$(BIN)/pacsight demo $(if $(STUDY),"$(STUDY)")
 
+# In the order of the folders: xdist would put the files with few tests last, which are the longest.
 test: setup peers ## the whole suite, against real peers
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(TESTS),$(TESTS))
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(TESTS),$(TESTS))
 
 check: setup ## format, lint, types, import directions
 	@$(BIN)/ruff format --check .
