@@ -17,7 +17,7 @@ from dicom_out.delivery import send
 from dicom_out.destination import Destination
 from ledger.database import migrate, open_database, reading
 from ledger.tables import Revision, Study
-from pacsight.peers import ask_source
+from pacsight.peers import QueryJournal, ask_source
 from pacsight.samples import ct_series
 from scp.config import CompletenessConfig, ListenerConfig, Source
 from scp.evidence import EvidenceReader
@@ -58,7 +58,8 @@ def measure(folder: Path, kind: str, pacs: Orthanc, seed: int) -> str:
     source = Source(
         ae_title="ORTHANC", host="127.0.0.1", port=pacs.dicom_port, sends_whole_studies=True
     )
-    sources = Sources((source,) if kind == "source" else (), partial(ask_source, "PACSIGHT"))
+    ask = partial(ask_source, "PACSIGHT", QueryJournal(engine, time.time))
+    sources = Sources((source,) if kind == "source" else (), ask)
     reader = EvidenceReader(sources)
     config = ListenerConfig(host="127.0.0.1", port=0, disk_reserve_bytes=0)
     with Listener(config, folder / "spool", engine, "benchmark") as listener:

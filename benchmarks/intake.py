@@ -1,8 +1,9 @@
 """Durable C-STORE intake against dcmtk's storescp and Orthanc, interleaved in one run.
 
-    python benchmarks/intake.py                    # a table on stdout; some minutes
-    python benchmarks/intake.py --quick            # one round of fewer objects
-    python benchmarks/intake.py --out intake.md
+    python -m benchmarks.intake                    # a table on stdout; some minutes
+    python -m benchmarks.intake --quick            # one round of fewer objects
+    python -m benchmarks.intake --tls              # what TLS costs here, and storescp
+    python -m benchmarks.intake --out intake.md
 
 Senders are dcmtk's storescu on this machine, TCP_NODELAY=1 for all of dcmtk. Before each run the
 disk is synced; after each run every object is counted, and for Pacsight the sha256 of every data
@@ -27,7 +28,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from pydicom import Dataset, dcmread, dcmwrite
@@ -43,6 +46,7 @@ from sqlalchemy import select
 from ledger.database import migrate, open_database, reading
 from ledger.tables import ReceivedObject
 from scp.spool import open_object
+from tests.peers.certificates import Authority
 
 ASSOCIATIONS = (1, 4, 16)
 AE_TITLE = "PACSIGHT"
@@ -103,9 +107,9 @@ def _data_set_digest(part10: bytes) -> str:
     return hashlib.sha256(part10[144 + int.from_bytes(part10[140:144], "little") :]).hexdigest()
 
 
-def send(port: int, groups: Sequence[Sequence[Path]]) -> float:
+def send(port: int, groups: Sequence[Sequence[Path]], tls: Sequence[str] = ()) -> float:
     """Run one storescu per group, all at once; return the seconds until all have ended."""
-    command = ["storescu", "-pdu", PDU, "-aec", AE_TITLE, "127.0.0.1", str(port)]
+    command = ["storescu", *tls, "-pdu", PDU, "-aec", AE_TITLE, "127.0.0.1", str(port)]
     start = time.perf_counter()
     senders = [subprocess.Popen([*command, *map(str, group)], env=ENVIRONMENT) for group in groups]
     codes = [sender.wait() for sender in senders]
@@ -123,8 +127,21 @@ class Receiver:
     """A receiver with empty storage in `folder`."""
 
     folder: Path
+    authority: Authority
     name = ""
     durable = ""
+    speaks_tls = False
+
+    @cached_property
+    def tls(self) -> list[str]:
+        """Options of dcmtk's programs for TLS with certificates on both sides; or none.
+
+        Their default profile is the non-downgrading one of BCP 195.
+        """
+        if not self.speaks_tls:
+            return []
+        certificate, key = self.authority.issue()
+        return ["+tls", str(key), str(certificate), "+cf", str(self.authority.file)]
 
     def command(self, port: int) -> list[str]:
         raise NotImplementedError
@@ -142,7 +159,7 @@ class Receiver:
             self.command(port), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         deadline = time.monotonic() + 30
-        echo = ["echoscu", "-aec", AE_TITLE, "127.0.0.1", str(port)]
+        echo = ["echoscu", *self.tls, "-aec", AE_TITLE, "127.0.0.1", str(port)]
         while subprocess.run(echo, env=ENVIRONMENT, capture_output=True).returncode:
             if time.monotonic() > deadline or self.process.poll() is not None:
                 raise RuntimeError(f"{self.name} did not start")
@@ -169,15 +186,13 @@ class Pacsight(Receiver):
         engine = open_database(f"sqlite:///{self.folder / 'ledger.sqlite'}")
         migrate(engine)
         engine.dispose()
+        scp: dict[str, object] = {"ae_title": AE_TITLE, "host": "127.0.0.1", "port": port}
+        if self.speaks_tls:
+            certificate, key = map(str, self.authority.issue())
+            authorities = str(self.authority.file)
+            scp["tls"] = {"certificate": certificate, "key": key, "authorities": authorities}
         settings = self.folder / "pacsight.yaml"
-        settings.write_text(
-            json.dumps(
-                {
-                    "data_dir": str(self.folder),
-                    "scp": {"ae_title": AE_TITLE, "host": "127.0.0.1", "port": port},
-                }
-            )
-        )
+        settings.write_text(json.dumps({"data_dir": str(self.folder), "scp": scp}))
         return [sys.executable, "-m", "pacsight", "--config", str(settings), "scp"]
 
     def verify(self, digests: dict[str, str]) -> None:
@@ -198,7 +213,8 @@ class Storescp(Receiver):
     durable = "no"
 
     def command(self, port: int) -> list[str]:
-        return ["storescp", "--fork", "-pdu", PDU, "-od", str(self.folder), str(port)]
+        folder = str(self.folder)
+        return ["storescp", *self.tls, "--fork", "-pdu", PDU, "-od", folder, str(port)]
 
     def verify(self, digests: dict[str, str]) -> None:
         found = sum(1 for path in self.folder.iterdir() if path.name.startswith("CT"))
@@ -233,7 +249,26 @@ class Orthanc(Receiver):
             raise RuntimeError(f"Orthanc holds {found} of {len(digests)} objects")
 
 
-RECEIVERS: tuple[type[Receiver], ...] = (Pacsight, Storescp, Orthanc)
+class PacsightTls(Pacsight):
+    name = "Pacsight, TLS"
+    speaks_tls = True
+
+
+class StorescpTls(Storescp):
+    name = "dcmtk storescp --fork, TLS"
+    speaks_tls = True
+
+
+Kinds: TypeAlias = tuple[type[Receiver], ...]
+PLAIN: Kinds = (Pacsight, Storescp, Orthanc)
+TLS: Kinds = (Pacsight, PacsightTls, Storescp, StorescpTls)
+RATIOS: Sequence[tuple[type[Receiver], type[Receiver]]] = (
+    (Pacsight, Storescp),
+    (Pacsight, Orthanc),
+    (PacsightTls, Pacsight),
+    (StorescpTls, Storescp),
+    (PacsightTls, StorescpTls),
+)
 
 
 # -- measuring
@@ -245,7 +280,8 @@ class Measured:
     peaks: dict[tuple[str, str], float]
 
 
-def measure(folder: Path, count: int, rounds: int, large_bytes: int) -> Measured:
+def measure(folder: Path, receivers: Kinds, count: int, rounds: int, large_bytes: int) -> Measured:
+    authority = Authority(folder / "authority")
     slices = folder / "slices"
     slices.mkdir()
     digests = make_slices(slices, count)
@@ -257,12 +293,12 @@ def measure(folder: Path, count: int, rounds: int, large_bytes: int) -> Measured
     for round_number in range(rounds):
         for n in ASSOCIATIONS:
             groups = [paths[start::n] for start in range(n)]
-            for offset in range(len(RECEIVERS)):
-                kind = RECEIVERS[(round_number + offset) % len(RECEIVERS)]
-                receiver = kind(folder / "receiver")
+            for offset in range(len(receivers)):
+                kind = receivers[(round_number + offset) % len(receivers)]
+                receiver = kind(folder / "receiver", authority)
                 port = receiver.start()
                 os.sync()
-                seconds = send(port, groups)
+                seconds = send(port, groups, receiver.tls)
                 receiver.verify(digests)
                 result.rates.setdefault((kind.name, n), []).append(count / seconds)
                 _keep_peak(result, kind.name, f"{n} associations", receiver)
@@ -272,10 +308,12 @@ def measure(folder: Path, count: int, rounds: int, large_bytes: int) -> Measured
                     f"{count / seconds:.0f} objects/s",
                     file=sys.stderr,
                 )
-    for kind in (Pacsight, Orthanc):
-        receiver = kind(folder / "receiver")
+    for kind in receivers:
+        if issubclass(kind, Storescp):
+            continue
+        receiver = kind(folder / "receiver", authority)
         port = receiver.start()
-        send(port, [[large]])
+        send(port, [[large]], receiver.tls)
         _keep_peak(result, kind.name, "large", receiver)
         receiver.stop()
     return result
@@ -287,7 +325,7 @@ def _keep_peak(result: Measured, name: str, case: str, receiver: Receiver) -> No
         result.peaks[name, case] = max(known, receiver.peak_rss_mib())
 
 
-def table(result: Measured, count: int, rounds: int, large_bytes: int) -> str:
+def table(result: Measured, receivers: Kinds, count: int, rounds: int, large_bytes: int) -> str:
     """Return the Markdown table."""
 
     def cell(name: str, n: int) -> str:
@@ -295,9 +333,9 @@ def table(result: Measured, count: int, rounds: int, large_bytes: int) -> str:
         spread = f" [{min(rates):.0f}-{max(rates):.0f}]" if rounds > 1 else ""
         return f"{statistics.median(rates):.0f}{spread}"
 
-    def ratio(name: str, n: int) -> float:
+    def ratio(own: str, other: str, n: int) -> float:
         # of the runs of the same round, so that a slow minute counts for both
-        pairs = zip(result.rates[Pacsight.name, n], result.rates[name, n], strict=True)
+        pairs = zip(result.rates[own, n], result.rates[other, n], strict=True)
         return statistics.median(own / other for own, other in pairs)
 
     lines = [
@@ -309,7 +347,7 @@ def table(result: Measured, count: int, rounds: int, large_bytes: int) -> str:
         + f" | peak RSS at 16 | peak RSS, {large_bytes / 1e9:.1f} GB object |",
         "|---" * (4 + len(ASSOCIATIONS)) + "|",
     ]
-    for kind in RECEIVERS:
+    for kind in receivers:
         peaks = [result.peaks.get((kind.name, case)) for case in ("16 associations", "large")]
         lines.append(
             f"| {kind.name} | {kind.durable} | "
@@ -318,25 +356,28 @@ def table(result: Measured, count: int, rounds: int, large_bytes: int) -> str:
             + " | ".join("-" if peak is None else f"{peak:.0f} MiB" for peak in peaks)
             + " |"
         )
-    for kind in RECEIVERS[1:]:
-        ratios = " | ".join(f"{ratio(kind.name, n):.2f}x" for n in ASSOCIATIONS)
-        lines.append(f"| Pacsight / {kind.name} | | {ratios} | | |")
+    for one, other in RATIOS:
+        if one in receivers and other in receivers:
+            ratios = " | ".join(f"{ratio(one.name, other.name, n):.2f}x" for n in ASSOCIATIONS)
+            lines.append(f"| {one.name} / {other.name} | | {ratios} | | |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round of 160 objects")
+    parser.add_argument("--tls", action="store_true", help="plain and TLS, without Orthanc")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=500, help="objects per run")
     parser.add_argument("--out", type=Path, help="write the table here too")
     parser.add_argument("--folder", type=Path, help="where to work; needs about 3 GB")
     arguments = parser.parse_args()
     count, rounds = (160, 1) if arguments.quick else (arguments.count, arguments.rounds)
+    receivers = TLS if arguments.tls else PLAIN
     large_bytes = 1 << 28 if arguments.quick else 1 << 30
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        result = measure(Path(folder), count, rounds, large_bytes)
-    text = table(result, count, rounds, large_bytes)
+        result = measure(Path(folder), receivers, count, rounds, large_bytes)
+    text = table(result, receivers, count, rounds, large_bytes)
     print(text)
     if arguments.out:
         arguments.out.write_text(text)

@@ -1,10 +1,17 @@
-"""C-FIND SCU (PS3.4 Annex C, Study Root): what a peer holds of a study, and whose it is there."""
+"""C-FIND SCU (PS3.4 Annex C, Study Root): what a peer holds of a study, and whose it is there.
+
+Who asks learns of each request before it goes out: queries are audited.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import TypeAlias
 
 from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_out.association import close_association, open_association
@@ -14,15 +21,43 @@ from ledger.facts import read_number, read_text_value
 MODEL = StudyRootQueryRetrieveInformationModelFind
 PENDING = (0xFF00, 0xFF01)  # PS3.4 table C.4-1
 SUCCESS = 0x0000
+INSTANCE_KEYS = ("SeriesInstanceUID", "SOPInstanceUID")
 MAX_ANSWERS = 10_000
 """A study has fewer series; a peer that ignores the keys must not fill the memory."""
+Note: TypeAlias = Callable[[str, str, tuple[str, ...]], None]
+"""Called with Query/Retrieve Level, Study Instance UID and keys of a request."""
 DOES_NOT_TELL = Verdict(
     Outcome.REFUSED, "QUERY_REFUSED", "The destination does not answer C-FIND; allow us to query."
 )
 
 
+def identifier_of(level: str, study_instance_uid: str, keywords: tuple[str, ...]) -> Dataset:
+    """Return the identifier of a request about one study (PS3.4 section C.4.1.1.3)."""
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    for keyword in keywords:
+        setattr(identifier, keyword, None)
+    identifier.StudyInstanceUID = study_instance_uid
+    return identifier
+
+
+def encode_identifier(
+    level: str, study_instance_uid: str, keywords: tuple[str, ...]
+) -> tuple[bytes, str]:
+    """Return an identifier as bytes, and their Transfer Syntax UID."""
+    encoded = DicomBytesIO()
+    encoded.is_little_endian = encoded.is_implicit_VR = True
+    write_dataset(encoded, identifier_of(level, study_instance_uid, keywords))
+    return encoded.getvalue(), str(ImplicitVRLittleEndian)
+
+
 def find(
-    level: str, study_instance_uid: str, keywords: tuple[str, ...], peer: Destination, title: str
+    level: str,
+    study_instance_uid: str,
+    keywords: tuple[str, ...],
+    peer: Destination,
+    title: str,
+    note: Note,
 ) -> list[Dataset] | None:
     """Return the matches at a level of one study, or None when the peer doesn't tell.
 
@@ -42,12 +77,9 @@ def find(
     association = open_association([(MODEL, None)], peer, title)
     if isinstance(association, Verdict):
         return None
-    identifier = Dataset()
-    identifier.QueryRetrieveLevel = level
-    for keyword in keywords:
-        setattr(identifier, keyword, None)
-    identifier.StudyInstanceUID = study_instance_uid
+    identifier = identifier_of(level, study_instance_uid, keywords)
     try:
+        note(level, study_instance_uid, keywords)
         return _matches(association.send_c_find(identifier, MODEL), study_instance_uid)
     except (RuntimeError, ValueError):  # aborted meanwhile; the model is not accepted
         return None
@@ -71,7 +103,7 @@ def _matches(
 
 
 def held_of(
-    series: Collection[tuple[str, str]], peer: Destination, title: str
+    series: Collection[tuple[str, str]], peer: Destination, title: str, note: Note
 ) -> set[str] | Verdict:
     """Return which SOP Instances a peer holds of some series, or why it does not tell.
 
@@ -86,10 +118,9 @@ def held_of(
     held: set[str] = set()
     try:
         for study_uid, series_uid in series:
-            identifier = Dataset()
-            identifier.QueryRetrieveLevel = "IMAGE"
-            identifier.StudyInstanceUID, identifier.SeriesInstanceUID = study_uid, series_uid
-            identifier.SOPInstanceUID = ""
+            identifier = identifier_of("IMAGE", study_uid, INSTANCE_KEYS)
+            identifier.SeriesInstanceUID = series_uid
+            note("IMAGE", study_uid, INSTANCE_KEYS)
             found = _matches(association.send_c_find(identifier, MODEL), study_uid)
             if found is None:
                 return DOES_NOT_TELL if association.is_established else CUT_OFF
@@ -102,7 +133,7 @@ def held_of(
 
 
 def series_of(
-    study_instance_uid: str, peer: Destination, title: str
+    study_instance_uid: str, peer: Destination, title: str, note: Note
 ) -> list[tuple[str, str, int]] | None:
     """Return Series Instance UID, Modality and number of instances of each series.
 
@@ -110,7 +141,7 @@ def series_of(
     (PS3.4 section C.3.4).
     """
     keywords = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
-    matches = find("SERIES", study_instance_uid, keywords, peer, title)
+    matches = find("SERIES", study_instance_uid, keywords, peer, title, note)
     series = [
         (
             read_text_value(one, "SeriesInstanceUID"),

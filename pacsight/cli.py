@@ -1,4 +1,7 @@
-"""The program ``pacsight``. Exit status: 0 done, 1 a refusal or failure, 2 wrong usage."""
+"""The program ``pacsight``.
+
+Exit status: 0 done, 1 a refusal or failure, 2 wrong usage, 75 a failure that may pass by itself.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from pacsight.engine import DurableEngine
 from pacsight.heartbeat import living_spools
 from pacsight.monitoring.past import tell_past
 from pacsight.monitoring.tracing import OFF, Tracer
-from pacsight.peers import ask_source
+from pacsight.peers import QueryJournal, ask_source
 from pacsight.settings import Settings
 from pacsight.stages.deliver import pending, postpone
 from pacsight.work import Stage, Work, job_failed, job_queued
@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.1
 RECONCILE_S = 10.0
 PATIENCE_AFTER_ERROR_S = 2.0
+FORGET_AFTER_S = 7 * 86400.0
+"""How long the engine keeps its notes of work that has ended; the ledger keeps what came of it."""
 
 
 class Dispatcher:
@@ -57,7 +59,7 @@ class Dispatcher:
         self._engine = engine
         self._clock = clock
         self._tracer = tracer
-        ask = partial(ask_source, settings.scp.ae_title)
+        ask = partial(ask_source, settings.scp.ae_title, QueryJournal(database, clock))
         self._sources = Sources(settings.sources, ask)
         self._reader = EvidenceReader(self._sources)
         self._shared_store = settings.open_shared_store()
@@ -71,6 +73,7 @@ class Dispatcher:
                 if self._clock() - reconciled_at > RECONCILE_S:
                     self.reconcile()
                     reconciled_at = self._clock()
+                    self._engine.forget(reconciled_at - FORGET_AFTER_S)
                 stop.wait(0 if busy else TICK_S)
             except PacsightError as error:
                 if not error.retryable:

@@ -12,14 +12,16 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import EnqueueOptions as Options
 from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-from ledger.errors import PacsightError
+from ledger.errors import LedgerError, PacsightError
 from pacsight.work import Stage, Work
 
 APPLICATION_VERSION = "pipeline-1"  # constant: the default, a source hash, strands jobs at upgrades
@@ -33,6 +35,7 @@ QUEUES = {
     Stage.DELIVER: "deliver",
 }
 STAT, ROUTINE = 1, 10  # of the engine, which takes the smallest number first
+FORGOTTEN_AT_A_TIME = 1000
 ENDED_WITHOUT_RESULT = ["ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
@@ -127,6 +130,42 @@ class DurableEngine:
             load_output=False,
         )
         return {status.workflow_id: status.status for status in found}
+
+    def forget(self, before: float) -> int:
+        """Remove the engine's own notes of work that had ended before, the oldest first.
+
+        Several processes may do so at the same time.
+
+        Parameters
+        ----------
+        before
+            Seconds since 1970 UTC.
+
+        Returns
+        -------
+        int
+            Of how many units: at most :data:`FORGOTTEN_AT_A_TIME`.
+
+        Raises
+        ------
+        LedgerError
+            The database does not do it now.
+        """
+        moment = datetime.fromtimestamp(before, UTC).isoformat()
+        try:
+            ended = DBOS.list_workflows(
+                status=["SUCCESS", *ENDED_WITHOUT_RESULT],
+                end_time=moment,  # begun before: by an index, whichever the database takes
+                completed_before=moment,
+                limit=FORGOTTEN_AT_A_TIME,
+                load_input=False,
+                load_output=False,
+            )
+            if ended:
+                DBOS.delete_workflows([one.workflow_id for one in ended])
+        except SQLAlchemyError as error:
+            raise LedgerError("The engine's old notes can't be removed now.") from error
+        return len(ended)
 
 
 def _create_in_wal(url: str) -> None:

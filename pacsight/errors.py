@@ -6,6 +6,7 @@
     └── OperationError
         ├── SettingsError          pacsight.yaml or PACSIGHT_* is wrong
         ├── AlreadyRunningError    another process holds this role
+        ├── NeverRanError          a role of `pacsight serve` fails at each start
         ├── DataFolderError        data_dir can't be made or written
         ├── NotFoundError          no such study, model, delivery or file
         ├── CollectorError         audit messages can't be sent now
@@ -34,6 +35,12 @@ class AlreadyRunningError(OperationError):
     """Another process of this installation has the same role and name."""
 
     code = "ALREADY_RUNNING"
+
+
+class NeverRanError(OperationError):
+    """A role ends by itself whenever it is started."""
+
+    code = "ROLE_NEVER_RAN"
 
 
 class DataFolderError(OperationError):

@@ -27,6 +27,7 @@ from ledger.errors import PacsightError
 from ledger.events import record
 from ledger.proofs import Sent
 from ledger.tables import CommitmentRequest, Delivery
+from pacsight.peers import QueryJournal
 from pacsight.settings import Settings
 from scp.commitment import (
     CLASS_INSTANCE_CONFLICT,
@@ -60,6 +61,7 @@ class Prover:
         self._settings = settings
         self._database = database
         self._clock = clock
+        self._queries = QueryJournal(database, clock)
         self._asked = {one.name: one for one in settings.destinations if one.proof != AskFor.NONE}
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(PEERS_AT_A_TIME, "prover")
@@ -161,7 +163,8 @@ class Prover:
         if not sent:
             return
         series = dict.fromkeys((one.study_instance_uid, one.series_instance_uid) for one in sent)
-        held = held_of(series, destination, self._settings.scp.ae_title)
+        title, note = self._settings.scp.ae_title, self._queries.of(destination)
+        held = held_of(series, destination, title, note)
         if isinstance(held, Verdict):
             is_last = held.outcome is Outcome.REFUSED and destination.proof == AskFor.AUTO
             if is_last:  # it offers nothing to be asked by

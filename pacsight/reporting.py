@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from ledger.errors import PacsightError
 from pacsight.errors import SettingsError
 
+FAILED, WRONG_USAGE, TRY_LATER = 1, 2, 75
+"""Exit statuses; the last is EX_TEMPFAIL of sysexits.h: the same may go well later."""
+
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """End on a reported error with one line, its code and its sentence, and status 1 or 2."""
+    """End on a reported error with one line, its code and its sentence, and a status of its own."""
     try:
         yield
     except PacsightError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
+        if isinstance(error, SettingsError):
+            sys.exit(WRONG_USAGE)
+        sys.exit(TRY_LATER if error.retryable else FAILED)

@@ -6,7 +6,6 @@ mirrored or missing region from a right one.
 
 from __future__ import annotations
 
-import difflib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,7 +26,6 @@ from dicom_out.results import encode_volume
 from ledger.domain import Code, ModelIdentity, Prediction, Segment
 from pacsight import __version__
 from pacsight.bundles import address
-from pacsight.errors import NotFoundError
 from pacsight.samples import SamplePatient, ct_series
 from pacsight.settings import Settings
 
@@ -80,22 +78,6 @@ class Shown:
             return f"{refused[0].code}: {refused[0].message}"
         how = f", {self.compressed} compressed" if self.compressed else ""
         return f"stored{how}"
-
-
-def find_destination(settings: Settings, name: str) -> Destination:
-    """Return the destination of that name.
-
-    Raises
-    ------
-    NotFoundError
-        There is none; the message has the nearest name.
-    """
-    named = {destination.name: destination for destination in settings.destinations}
-    if name in named:
-        return named[name]
-    close = difflib.get_close_matches(name, named, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else "add it to the settings."
-    raise NotFoundError(f"There is no destination '{name}'; {hint}")
 
 
 def run_selftest(settings: Settings, destination: Destination, now: datetime) -> list[Shown]:

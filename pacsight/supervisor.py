@@ -1,7 +1,8 @@
 """``pacsight serve``: the roles as child processes, started again when they die.
 
 Reception and inference are separate processes, so that a crash or memory shortage of a network
-can't stop reception.
+can't stop reception. A role that has run well once is started again for ever; one that never did,
+and doesn't ask for patience, has a fault that only people can mend.
 """
 
 from __future__ import annotations
@@ -16,18 +17,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pacsight.errors import NeverRanError
+from pacsight.reporting import TRY_LATER
+
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 HEALTHY_AFTER_S = 30.0
+HOPELESS_AFTER = 8
+"""Failed starts, which take half a minute: longer than a predecessor needs to end."""
 STOP_PATIENCE_S = 15.0
 LOOK_S = 0.1
 
 
 @dataclass(slots=True)
 class Role:
-    """One child: its command line and how often it has failed in a row."""
+    """One child: its command line, and how it has done so far."""
 
     name: str
     command: Sequence[str]
@@ -35,6 +41,8 @@ class Role:
     started_at: float = 0.0
     pause_s: float = field(default=FIRST_PAUSE_S)
     start_again_at: float = 0.0
+    has_run_well: bool = False
+    failed_starts: int = 0
 
 
 def supervise(roles: Sequence[Role], stop: threading.Event) -> None:
@@ -42,6 +50,11 @@ def supervise(roles: Sequence[Role], stop: threading.Event) -> None:
 
     A child's standard input is a pipe from here: when this process dies, however it dies, the
     children read its end and stop as well, so that nobody holds ports and locks.
+
+    Raises
+    ------
+    NeverRanError
+        A role ended by itself at each of its first starts.
     """
     try:
         while not stop.is_set():
@@ -63,10 +76,17 @@ def _look_after(role: Role, now: float) -> None:
     if status is None:
         return
     if now - role.started_at > HEALTHY_AFTER_S:
-        role.pause_s = FIRST_PAUSE_S
-    logger.warning("%s ended with status %d; starting again", role.name, status)
+        role.pause_s, role.has_run_well = FIRST_PAUSE_S, True
     _close_pipe(role.process)
     role.process, role.start_again_at = None, now + role.pause_s
+    if status > 0 and status != TRY_LATER:  # neither killed or told to, nor waiting for others
+        role.failed_starts += 1
+    if role.failed_starts >= HOPELESS_AFTER and not role.has_run_well:
+        raise NeverRanError(
+            f"{role.name} ended by itself at each of its first {role.failed_starts} starts; "
+            "correct what it says above, and start again."
+        )
+    logger.warning("%s ended with status %d; starting again", role.name, status)
     role.pause_s = min(role.pause_s * 2, LONGEST_PAUSE_S)
 
 

@@ -85,7 +85,6 @@ class ListenerError(ReceiveError):
     """The listener can't listen."""
 
     code = "LISTENER_FAILED"
-    retryable = True
 
 
 class NotReleasedError(PacsightError):

@@ -13,11 +13,11 @@ from sqlalchemy import Engine
 from dicom_out.destination import Destination
 from dicom_out.profile import Profile
 from inference.registry import Registry
+from ledger.recent import RecentAccesses
 from ledger.store import Store
 from scp.local_intake import LocalIntake
 from viewer_api.config import WebConfig
 from viewer_api.decoding import DecodingBudget
-from viewer_api.recent import RecentAccesses
 from viewer_api.sign_in import AddressLimit
 
 

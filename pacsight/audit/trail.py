@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_out.destination import Destination
+from dicom_out.query import encode_identifier
 from ledger.domain import Code
 from ledger.tables import Decision, Event, ResultObjectRow, Revision, Study
 from pacsight.audit import codes
@@ -213,6 +214,32 @@ def _asked(story: _Story) -> AuditMessage:
     return story.message(codes.QUERY, "E", who, [query])
 
 
+def _query(story: _Story) -> AuditMessage:
+    """Tell a C-FIND of our own: the identifier, as A.5.3.10 wants it."""
+    event = story.event
+    encoded, syntax = encode_identifier(
+        event.detail["level"], event.subject, tuple(event.detail["keys"])
+    )
+    query = AuditObject(
+        STUDY_ROOT_FIND,
+        codes.SOP_CLASS_UID,
+        SYSTEM,
+        REPORT,
+        query=encoded,
+        details={"TransferSyntax": syntax},
+    )
+    peer = Participant(
+        event.actor,
+        False,
+        (codes.DESTINATION,),
+        f"AETITLES={event.actor}",
+        event.detail["address"],
+        MACHINE_NAME,
+    )
+    who = [story.ourselves(codes.SOURCE, is_requestor=True), peer]
+    return story.message(codes.QUERY, "E", who, [query])
+
+
 def _alert(kind: Code, story: _Story) -> AuditMessage:
     subject = story.event.subject
     about = AuditObject(
@@ -285,6 +312,7 @@ _TELLERS: Mapping[str, _Teller] = {
     "study.expired": _deleted,
     "worklist.searched": _asked,
     "worklist.exported": _asked,
+    "peer.queried": _query,
     "association.rejected": _rejected,
     "user.added": partial(_alert, _ROLES),
     "user.changed": partial(_alert, _ROLES),

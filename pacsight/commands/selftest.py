@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pacsight.commands.destinations import find_destination
 from pacsight.commands.output import Json, print_json, print_table
 from pacsight.errors import SelfTestError
 from pacsight.settings import load_settings
@@ -17,7 +18,7 @@ def selftest(
     json: Json = False,
 ) -> None:
     """Send a drawn study with its results to a destination, and say what to see there."""
-    from pacsight.selftest import PATIENT, find_destination, run_selftest
+    from pacsight.selftest import PATIENT, run_selftest
 
     settings = load_settings()
     destination = find_destination(settings, to)

@@ -69,7 +69,8 @@ def run(settings_file: Path, tmp_path: Path) -> Run:
         (("studies", "replay", "1.2.3"), 1, "NOT_FOUND: Study 1.2.3 holds nothing"),
         (("deliveries", "retry", "7"), 1, "NOT_FOUND: There is no undelivered delivery 7"),
         (("worker", "--queues", "gpu"), 2, "unknown queue gpu"),
-        (("send", ".", "--to", "nowhere"), 2, "write AET@HOST:PORT"),
+        (("send", ".", "--to", "PACS@nowhere"), 2, "write AET@HOST:PORT"),
+        (("send", ".", "--to", "nowhere"), 1, "NOT_FOUND: There is no destination 'nowhere'"),
         (("analyze", "missing.dcm"), 2, "does not exist"),
         (("analyze", ".", "--model", "no-such"), 1, "NOT_FOUND: No model no-such"),
         (("nonsense",), 2, "No such command"),
@@ -232,7 +233,7 @@ def test_installation_runs_from_any_folder(tmp_path: Path) -> None:
     assert done.stdout.startswith("pacsight ")
 
 
-def test_doctor_calls_its_own_receiver_through_tls(
+def test_doctor_and_send_call_a_receiver_through_tls(
     run: Run, tmp_path: Path, sqlite_engine: Engine
 ) -> None:
     authority = Authority(tmp_path / "authority")
@@ -244,11 +245,19 @@ def test_doctor_calls_its_own_receiver_through_tls(
     )
     with Listener(config, tmp_path / "spool", sqlite_engine, "test") as listener:
         scp = {"port": listener.port, "tls": tls, "users": users}
-        settings = {"scp": scp, "models_dir": str(MODELS)}
+        peer = {"name": "pacs", "ae_title": "PACSIGHT", "host": "127.0.0.1", "port": listener.port}
+        destination = {**peer, "tls": tls, "user": users[0]}
+        settings = {"scp": scp, "models_dir": str(MODELS), "destinations": [destination]}
         (tmp_path / "pacsight.yaml").write_text(json.dumps(settings))
         (check,) = [
             check
             for check in json.loads(run("doctor", "--json").stdout)
             if check["name"] == "receiver"
         ]
+        chest_radiograph(1, consolidation=True).save_as(tmp_path / "dx.dcm")
+        sent = run("send", tmp_path / "dx.dcm", "--to", "pacs", "--json")
+        address = f"PACSIGHT@127.0.0.1:{listener.port}"
+        in_the_clear = run("send", tmp_path / "dx.dcm", "--to", address)
     assert check["message"] == f"Answers C-ECHO on port {listener.port}."
+    assert [row["code"] for row in json.loads(sent.stdout)] == ["STORED"]
+    assert in_the_clear.returncode == 1

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-import os, sys, threading
+import os, sys, threading, time
 from pathlib import Path
+from dbos import DBOS
 from pacsight.engine import DurableEngine
 from pacsight.errors import OperationError
 from pacsight.waiting import wait_until
@@ -36,9 +37,15 @@ def perform(work):
     return [Work(following, work.revision_id, decision_id=work.revision_id)] if following else []
 
 engine = DurableEngine(
-    url, executor_id="one", perform=perform, concurrency={"cpu": 2, "predict": 1, "deliver": 1}
+    url, executor_id="one", perform=perform, concurrency={"cpu": 2, "predict": 1}
 )
 engine.start()
+
+def states():
+    return sorted(one.status for one in DBOS.list_workflows())
+
+if mode == "plain":
+    engine.submit(Work(Stage.DELIVER, 1, 1, "pacs", 1))  # nobody serves its queue
 if "resume" not in mode:
     engine.submit(Work(Stage.ROUTE, 1))
     engine.submit(Work(Stage.ROUTE, 1))
@@ -47,6 +54,10 @@ done = wait_until(
     lambda: (log.exists() and log.read_text().splitlines().count(end) >= 1
              and not (mode == "locked once" and log.read_text().count(end) < 2)), 30
 )
+if mode == "plain":
+    done = wait_until(lambda: states() == ["ENQUEUED"] + ["SUCCESS"] * 3, 20)
+    kept = engine.forget(time.time() - 60) == 0 and len(states()) == 4
+    done = done and kept and engine.forget(time.time() + 1) == 3 and states() == ["ENQUEUED"]
 if mode == "always broken":
     done = wait_until(lambda: engine.ended_without_result(["route:1"]) == {"route:1": "ERROR"}, 20)
 engine.stop()
@@ -60,7 +71,9 @@ def _run(url: str, log: Path, mode: str) -> int:
     ).returncode
 
 
-def test_chain_runs_once_though_submitted_twice(database_url: str, tmp_path: Path) -> None:
+def test_chain_runs_once_though_submitted_twice_and_is_forgotten_when_old(
+    database_url: str, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     assert _run(database_url, log, "plain") == 0
     assert log.read_text().splitlines() == ["route:1", "predict:1", "encode:1"]

@@ -12,15 +12,15 @@ import pytest
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, generate_uid
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from dicom_out.destination import Destination
 from ledger.database import reading, transaction
 from ledger.domain import DeliveryState
 from ledger.patients import Patient
 from ledger.queries import find_study, study_report
-from ledger.tables import Decision, Delivery, Job, ResultObjectRow, Revision, Study
-from pacsight.peers import ask_patient, ask_source
+from ledger.tables import Decision, Delivery, Event, Job, ResultObjectRow, Revision, Study
+from pacsight.peers import QueryJournal, ask_patient, ask_source
 from pacsight.settings import Settings
 from pacsight.stages import perform
 from pacsight.stages.context import StageContext
@@ -95,6 +95,12 @@ class Outbox:
             return study
 
 
+def queries(engine: Engine, study: str) -> list[Event]:
+    with reading(engine) as session:
+        query = select(Event).where(Event.action == "peer.queried", Event.subject == study)
+        return list(session.scalars(query.order_by(Event.id)))
+
+
 def test_real_pacs_decides_whose_results_leave(
     start_orthanc: Callable[..., Orthanc], sqlite_engine: Engine, tmp_path: Path
 ) -> None:
@@ -102,7 +108,9 @@ def test_real_pacs_decides_whose_results_leave(
 
     # it does not know the study, or knows it as the same patient's: sent
     unknown = Outbox(sqlite_engine, tmp_path, pacs.dicom_port)
-    assert ask_patient("PACSIGHT", unknown.context.settings.destinations[0], unknown.study) is None
+    journal = QueryJournal(sqlite_engine, lambda: 100.0)
+    (there,) = unknown.context.settings.destinations
+    assert ask_patient("PACSIGHT", journal, there, unknown.study) is None
     assert unknown.deliver().state == DeliveryState.DELIVERED
     assert pacs.instances()
 
@@ -141,11 +149,23 @@ def test_real_pacs_decides_whose_results_leave(
 
     # and it says what it holds
     source = Source(ae_title="ORTHANC", host="127.0.0.1", port=pacs.dicom_port)
-    series = ask_source("PACSIGHT", source, other.study)
+    series = ask_source("PACSIGHT", journal, source, other.study)
     assert series is not None
     assert [(one.modality, one.instances) for one in series] == [("DX", 1)]
-    assert ask_source("PACSIGHT", source, generate_uid()) is None
-    assert ask_source("NOBODY", source, other.study) is None  # it doesn't let that AE ask
+    assert ask_source("PACSIGHT", journal, source, generate_uid()) is None
+    assert ask_source("NOBODY", journal, source, other.study) is None  # may not ask there
+    # who was asked is written down, once for what was asked twice, and nothing of the answers
+    asked = [row.detail["level"] for row in queries(sqlite_engine, other.study)]
+    assert asked == ["STUDY", "SERIES"]
+    (query, _) = queries(sqlite_engine, other.study)
+    assert (query.actor, query.detail) == (
+        "ORTHANC",
+        {
+            "address": "127.0.0.1",
+            "level": "STUDY",
+            "keys": ["PatientID", "PatientName", "PatientBirthDate"],
+        },
+    )
 
 
 def test_nothing_goes_on_about_a_held_study(sqlite_engine: Engine, tmp_path: Path) -> None:
@@ -181,9 +201,11 @@ def test_peer_that_answers_no_query_gets_the_results(
     assert peer.stored == [box.result]
 
 
-def test_silent_source_is_no_error() -> None:
+def test_silent_source_is_no_error(sqlite_engine: Engine) -> None:
     source = Source(ae_title="GONE", host="127.0.0.1", port=free_port(), timeout_s=0.5)
-    assert ask_source("PACSIGHT", source, "1.2.3") is None
+    journal = QueryJournal(sqlite_engine, lambda: 1.0)
+    assert ask_source("PACSIGHT", journal, source, "1.2.3") is None
+    assert queries(sqlite_engine, "1.2.3") == [], "nothing was asked"
 
 
 def test_results_of_before_a_decision_are_not_sent(sqlite_engine: Engine, tmp_path: Path) -> None:

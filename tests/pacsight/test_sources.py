@@ -12,7 +12,7 @@ from pydicom.uid import generate_uid
 from sqlalchemy import Engine
 
 from ledger.tables import Revision
-from pacsight.peers import ask_source
+from pacsight.peers import QueryJournal, ask_source
 from scp.completeness import Tally
 from scp.config import CompletenessConfig, Source
 from scp.counts import (
@@ -43,7 +43,8 @@ def test_study_closes_when_all_that_the_pacs_holds_is_here(
     source = Source(
         ae_title="MODALITY", host="127.0.0.1", port=pacs.dicom_port, sends_whole_studies=True
     )
-    sources = Sources((source,), partial(ask_source, "PACSIGHT"))
+    journal = QueryJournal(sqlite_engine, lambda: 10.0)
+    sources = Sources((source,), partial(ask_source, "PACSIGHT", journal))
     reader = EvidenceReader(sources)
     received = Received(sqlite_engine, tmp_path)
     study, series = generate_uid(), generate_uid()

@@ -9,7 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
-from pacsight.supervisor import Role, supervise
+import pytest
+
+from pacsight import supervisor
+from pacsight.errors import NeverRanError
+from pacsight.reporting import TRY_LATER
+from pacsight.supervisor import HOPELESS_AFTER, Role, supervise
 from pacsight.waiting import wait_until
 
 CHILD = """
@@ -56,6 +61,45 @@ def test_child_that_fails_at_once_is_not_started_in_a_hurry(tmp_path: Path) -> N
     stop.set()
     thread.join()
     assert role.pause_s >= 0.8
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervisor, "LOOK_S", 0.01)
+
+
+def _ending(log: Path, how: str) -> Role:
+    return Role(log.name, ["/bin/sh", "-c", f"echo $$ >> {log}; {how}"], pause_s=0.01)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_role_that_never_ran_ends_the_service_with_one_sentence(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    roles = [_ending(tmp_path / "web", "exit 2"), _role(other)]
+    with pytest.raises(NeverRanError, match="web ended by itself at each of its first 8 starts;"):
+        supervise(roles, threading.Event())
+    assert len(_starts(tmp_path / "web")) == HOPELESS_AFTER
+    assert not any(Path(f"/proc/{one}").exists() for one in _starts(other))
+
+
+@pytest.mark.usefixtures("hurried")
+def test_role_that_ran_or_was_killed_or_waits_for_others_is_started_for_ever(
+    tmp_path: Path,
+) -> None:
+    once_well = _ending(tmp_path / "ran", "exit 2")
+    once_well.has_run_well = True
+    killed = _ending(tmp_path / "killed", "kill -9 $$")
+    waiting = _ending(tmp_path / "waiting", f"exit {TRY_LATER}")
+    roles, stop = [once_well, killed, waiting], threading.Event()
+    thread = threading.Thread(target=supervise, args=(roles, stop))
+    thread.start()
+    logs = [tmp_path / role.name for role in roles]
+    assert wait_until(
+        lambda: all(len(_starts(log)) > HOPELESS_AFTER + 2 for log in logs) or stop.is_set(), 20
+    )
+    stop.set()
+    thread.join()
 
 
 def test_children_stop_when_the_supervisor_is_killed(tmp_path: Path) -> None:

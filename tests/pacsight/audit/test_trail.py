@@ -7,11 +7,14 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lxml import etree
+from pydicom import dcmread
 from sqlalchemy import Engine, select
 
 from dicom_out.destination import Destination
@@ -62,6 +65,11 @@ RECORDED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "study.expired": ("retention", STUDY, {"rule": "age", "bytes": 1}),
     "worklist.searched": ("anna", "worklist", {"asked_by": ["words"]}),
     "worklist.exported": ("anna", "worklist", {"asked_by": ["words"]}),
+    "peer.queried": (
+        "MAINPACS",
+        STUDY,
+        {"address": "10.0.0.5", "level": "STUDY", "keys": ["PatientID"]},
+    ),
     "association.rejected": ("WHO", "peer:10.9.9.9", {"reason": "not allowed", "count": 3}),
     "user.added": ("adam", "user:anna", {"role": "staff"}),
     "user.changed": ("adam", "user:anna", {"role": "staff", "active": True}),
@@ -155,6 +163,13 @@ def test_every_message_is_as_the_schema_wants_it_and_has_its_codes(
     assert codes("worklist.searched", "//EventID|//ParticipantObjectIDTypeCode") == [
         "110112", "110181",
     ]  # fmt: skip
+    queried = told["peer.queried"]
+    assert codes("peer.queried", "//EventID|//RoleIDCode") == ["110112", "110153", "110152"]
+    query = b64decode(queried.findtext(".//ParticipantObjectQuery"))
+    asked = dcmread(BytesIO(query), force=True)
+    assert (asked.QueryRetrieveLevel, asked.StudyInstanceUID) == ("STUDY", STUDY)
+    (syntax,) = queried.xpath("//ParticipantObjectDetail[@type='TransferSyntax']/@value")
+    assert b64decode(syntax) == b"1.2.840.10008.1.2"
     assert codes("association.rejected", "//EventTypeCode") == ["110126"]
     assert codes("audit.noted", "//EventID") == ["110101"]
     assert codes("audit.verified", "//EventID") == ["110113"], "a broken log alarms"

@@ -1,4 +1,4 @@
-"""Who looked into which study lately, so that a viewer's thousand requests are one event."""
+"""Who did what lately, so that a viewer's thousand requests for a study are one event."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class RecentAccesses:
         self._seen: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         self._lock = threading.Lock()
 
-    def is_new(self, login: str, action: str, subject: str, now: float) -> bool:
+    def is_new(self, actor: str, action: str, subject: str, now: float) -> bool:
         """Tell whether somebody begins to do something now, `now` in seconds since 1970 UTC."""
-        key = (login, action, subject)
+        key = (actor, action, subject)
         with self._lock:
             last = self._seen.pop(key, None)
             is_new = last is None or now - last > WINDOW_S
