@@ -12,6 +12,7 @@ with SQLite.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import statistics
 import tempfile
@@ -21,13 +22,14 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, event, insert, text
+from sqlalchemy import Connection, Engine, event, insert, text
 
-from ledger.database import migrate, open_database, reading, transaction
+from ledger.database import migrate, open_database, reading
+from ledger.search import Key, Search, search_worklist
 from ledger.store import FolderStore
-from ledger.tables import Study
+from ledger.tables import Base, Study
 from ledger.web_tables import StudyTag, WorklistRow
-from ledger.worklist import Key, Search, search_worklist, words
+from ledger.worklist import words
 from tests.peers.postgres import Postgres
 from viewer_api.dicomweb.matching import parse
 from viewer_api.dicomweb.search import Searcher
@@ -80,15 +82,27 @@ def day_of(key: int) -> str:
 
 
 def fill(engine: Engine, studies: int) -> None:
+    """Fill the ledger, and leave it as SQLite's ANALYZE and PostgreSQL's autovacuum would."""
     rng = random.Random(1)
     for first in range(1, studies + 1, BATCH):
         made = list(rows(first, min(BATCH, studies + 1 - first), rng))
-        with transaction(engine) as session:
-            session.execute(insert(Study), [one[0] for one in made])
-            session.execute(insert(WorklistRow), [one[1] for one in made])
-            session.execute(insert(StudyTag), [tag for one in made for tag in one[2]])
-    with engine.begin() as connection:
-        connection.execute(text("ANALYZE"))
+        with engine.begin() as connection:
+            _put(connection, Study, [one[0] for one in made])
+            _put(connection, WorklistRow, [one[1] for one in made])
+            _put(connection, StudyTag, [tag for one in made for tag in one[2]])
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        is_sqlite = engine.dialect.name == "sqlite"
+        connection.execute(text("ANALYZE" if is_sqlite else "VACUUM ANALYZE"))
+
+
+def _put(connection: Connection, table: type[Base], made: list[dict[str, Any]]) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.execute(insert(table), made)
+        return
+    cursor: Any = connection.connection.cursor()
+    with cursor.copy(f"COPY {table.__tablename__} ({', '.join(made[0])}) FROM STDIN") as copy:
+        for row in made:
+            copy.write_row([json.dumps(v) if isinstance(v, list) else v for v in row.values()])
 
 
 def questions(studies: int) -> dict[str, Callable[[random.Random], tuple[Search, Key | None]]]:
@@ -103,6 +117,9 @@ def questions(studies: int) -> dict[str, Callable[[random.Random], tuple[Search,
         "far back": deep,
         "name": of(lambda rng: Search(text=f"{rng.choice(FAMILIES)} {rng.choice(GIVEN)}")),
         "beginning of a name": of(lambda rng: Search(text=rng.choice(FAMILIES)[:4])),
+        "beginning of a name and modality": of(
+            lambda rng: Search(text=rng.choice(FAMILIES)[:5], modality=rng.choice(MODALITIES))
+        ),
         "patient id": of(lambda rng: Search(text=f"p{rng.randrange(400_000):06}")),
         "accession": of(lambda rng: Search(text=f"a{rng.randrange(studies):08}")),
         "modality": of(lambda rng: Search(modality=rng.choice(MODALITIES))),

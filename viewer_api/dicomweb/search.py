@@ -12,10 +12,10 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ledger.domain import InstanceFacts
 from ledger.queries import study_counts
+from ledger.search import Filter, few_with_tags, has_tag, tags_of_pattern
 from ledger.store import Store
 from ledger.tables import Decision, Instance, ResultObjectRow, Revision, Series, Study
 from ledger.web_tables import WorklistRow
-from ledger.worklist import has_tag
 from viewer_api.dicomweb.attributes import (
     Attributes,
     as_facts,
@@ -59,6 +59,8 @@ _COLUMNS: dict[str, InstrumentedAttribute[str]] = {
     "StudyID": Study.study_id,
     "StudyDescription": Study.study_description,
 }
+_TAGGED = ("PatientName", "PatientID", "AccessionNumber")
+"""Whose words are tags."""
 _FIELDS = {
     "SeriesInstanceUID": "series_instance_uid",
     "Modality": "modality",
@@ -93,7 +95,11 @@ class Searcher:
 
     def studies(self, question: Question) -> Answer:
         """Return studies, the last acquired first."""
-        query = _studies(question).offset(question.offset).limit(question.limit + 1)
+        query = (
+            self._fitting(question, question.offset + question.limit)
+            .offset(question.offset)
+            .limit(question.limit + 1)
+        )
         found = list(self.session.scalars(query))
         rows = self._describe(found[: question.limit])
         return Answer(rows, _warnings(question, len(found) > question.limit))
@@ -154,8 +160,17 @@ class Searcher:
         is_more = len(rows) > question.limit or scanned >= SCANNED
         return Answer(rows[: question.limit], _warnings(question, is_more))
 
+    def _fitting(self, question: Question, limit: int) -> Select[Study]:
+        """Choose the studies that fit, of which the first `limit` are wanted."""
+        conditions = [_condition(keyword, value) for keyword, value in question.study.items()]
+        conditions.append(Study.expired_at.is_(None))
+        tags = [tag for asked in question.study.items() for tag in _tags(*asked)]
+        if (few := few_with_tags(self.session, tags, limit)) is not None:
+            conditions.append(few)
+        return select(Study).where(*conditions).order_by(Study.study_date.desc(), Study.id.desc())
+
     def _candidates(self, question: Question) -> Iterator[Study]:
-        query = _studies(question)
+        query = self._fitting(question, SCANNED)
         uids = {**question.series, **question.instance}
         if "SOPInstanceUID" in uids:
             query = query.where(_with_instance(values_of(uids["SOPInstanceUID"])))
@@ -219,12 +234,6 @@ class Searcher:
         return rows
 
 
-def _studies(question: Question) -> Select[Study]:
-    conditions = [_condition(keyword, value) for keyword, value in question.study.items()]
-    conditions.append(Study.expired_at.is_(None))
-    return select(Study).where(*conditions).order_by(Study.study_date.desc(), Study.id.desc())
-
-
 def _condition(keyword: str, wanted: str) -> ColumnElement[bool]:
     if keyword == "ModalitiesInStudy":
         return _has_modality(values_of(wanted))
@@ -233,9 +242,22 @@ def _condition(keyword: str, wanted: str) -> ColumnElement[bool]:
         return column.in_(values_of(wanted))
     if kind is Kind.RANGE:
         return and_(*_between(column, *ends_of(wanted)))
-    if kind is Kind.NAME or is_pattern(wanted):
+    if _is_like(keyword, wanted):
         return column.ilike(_like(wanted), escape="\\")
     return column == wanted
+
+
+def _is_like(keyword: str, wanted: str) -> bool:
+    return STUDY[keyword] is Kind.NAME or is_pattern(wanted)
+
+
+def _tags(keyword: str, wanted: str) -> list[Filter]:
+    """Return tags that studies have which fit; others have them too."""
+    if keyword in _TAGGED and _is_like(keyword, wanted):
+        return tags_of_pattern(wanted)
+    modalities = values_of(wanted) if keyword == "ModalitiesInStudy" else []
+    is_one = len(modalities) == 1 and modalities[0] not in RESULT_KINDS
+    return [("modality", modalities[0], False)] if is_one else []
 
 
 def _between(

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from ledger.choices import switched_off
 from ledger.database import reading
 from ledger.queries import study_report
-from ledger.worklist import search_worklist
+from ledger.search import search_worklist
 from viewer_api.access import Deliverer, Reader, Reviewer, Uploader
 from viewer_api.api_models import (
     DeliverIn,

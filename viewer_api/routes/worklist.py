@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from ledger.database import reading, transaction
 from ledger.events import record
-from ledger.worklist import Key, Search, known_values, search_worklist
+from ledger.search import Key, Search, known_values, search_worklist
 from viewer_api.access import Reader
 from viewer_api.context import Web, WebContext
 from viewer_api.pages import render
