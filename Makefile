@@ -11,7 +11,7 @@ KILLS ?= 150
 PACKAGES := pacsight viewer_api scp inference dicom_out ledger training
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers demo test check format bench viewers soak audit clean
+.PHONY: help setup peers demo test check format bench viewers pages soak audit clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
@@ -67,6 +67,9 @@ bench: setup peers ## the measurements of benchmarks/, some minutes
 viewers: setup peers ## the results in a real OHIF, fetched with npm; pictures in build/viewers
 	@$(BIN)/python -m tests.viewers
 	@$(BIN)/python -m tests.viewers.without_pacs
+
+pages: setup peers ## every page of the web app, in build/pages; the pictures of README and docs anew
+	@$(BIN)/python -m tests.viewers.pages
 
 soak: setup peers ## the long form of the kill matrix: KILLS (150) on each database, half an hour
 	@$(BIN)/python -m tests.reliability.matrix --kills $(KILLS)

@@ -50,12 +50,15 @@ class VolumeResult:
         uint8 [slices, rows, columns], as a viewer shows the slices.
     frames
         Of slices that are frames of one object their numbers, from 1; else none.
+    left_out
+        How many more images the series holds, as those of other phases or stacks.
     """
 
     prediction: Prediction
     sources: tuple[Dataset, ...]
     display: NDArray[np.uint8]
     frames: tuple[int, ...] = ()
+    left_out: int = 0
 
     def place_of(self, index: int) -> tuple[Dataset, int | None]:
         """Return the header of a slice, and its frame number in it if it has frames."""

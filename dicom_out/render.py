@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dicom_out.band import BACKGROUND, GREY, WHITE, Line, above_band, colour_scale, made_by
+from dicom_out.band import AMBER, BACKGROUND, GREY, WHITE, Line, above_band, colour_scale, made_by
 from dicom_out.fonts import picture_font
 from dicom_out.measurements import largest_slice
 from dicom_out.model_result import ImageResult, ModelDescription, VolumeResult
 from dicom_out.orientation import opposite, patient_orientation
 from dicom_out.overlays import Colour, colour_of, colours_of, draw_boxes, draw_regions
 from dicom_out.region import hot_outline
-from dicom_out.words import Statement, of_box, of_finding, of_outline, of_segment
+from dicom_out.words import Statement, of_box, of_finding, of_outline, of_rest, of_segment
 from ledger.domain import Finding, Heatmap
 
 Picture = NDArray[np.uint8]
@@ -161,6 +161,7 @@ def render_montage(result: VolumeResult, model: ModelDescription) -> tuple[Pictu
         draw_regions(tile, [segment.mask[index] for segment in segments], colours)
         tiles.append(_named(tile, _slice_name(result, index)))
     said = _in_colours([of_segment(segment, result) for segment in segments], colours)
+    said += [(one.text, AMBER, True) for one in of_rest(result)]
     return above_band(_grid(tiles), [*said, *made_by(model)]), shown
 
 

@@ -106,11 +106,25 @@ def of_segment(segment: Segment, result: VolumeResult) -> Statement:
     return Statement(name, "outlined", sizes=sizes, note=note, label=segment.label)
 
 
+def of_rest(result: VolumeResult) -> list[Statement]:
+    """Return what is to be said where a series holds more than the volume that was analysed."""
+    if not result.left_out:
+        return []
+    slices = len(result.sources)
+    return [
+        Statement(
+            "Images of the series",
+            f"{slices} of {slices + result.left_out} analysed",
+            note="as one volume; the others, such as another phase or stack, were left out",
+        )
+    ]
+
+
 def statements(result: ImageResult | VolumeResult) -> list[Statement]:
     """Return everything that a result says."""
     prediction = result.prediction
     if isinstance(result, VolumeResult):
-        return [of_segment(segment, result) for segment in prediction.segments]
+        return [*(of_segment(one, result) for one in prediction.segments), *of_rest(result)]
     return [
         *(of_finding(finding, prediction.key_slice) for finding in prediction.findings),
         *(of_box(box, result.source) for box in prediction.boxes),

@@ -9,14 +9,24 @@ from sqlalchemy.orm import Session
 
 from ledger.domain import DeliveryState
 from ledger.events import record
-from ledger.tables import Decision, Delivery, ResultObjectRow
+from ledger.tables import Decision, Delivery, ResultEncoding, ResultObjectRow
 from ledger.worklist import touch_revision
 
 
 def queue_deliveries(
-    session: Session, result_object_ids: Sequence[int], destination: str, now: float
+    session: Session,
+    result_object_ids: Sequence[int],
+    destination: str,
+    transfer_syntax_uid: str,
+    now: float,
 ) -> int:
-    """Queue results that were never meant for `destination`; return how many."""
+    """Queue results that were never meant for `destination`; return how many.
+
+    Parameters
+    ----------
+    transfer_syntax_uid
+        What the destination prefers: what was not written so goes out uncompressed.
+    """
     known = set(
         session.scalars(
             select(Delivery.result_object_id).where(
@@ -26,9 +36,19 @@ def queue_deliveries(
         )
     )
     new = [one for one in result_object_ids if one not in known]
+    preferred = {
+        row.result_object_id: row.id
+        for row in session.scalars(
+            select(ResultEncoding).where(
+                ResultEncoding.result_object_id.in_(new),
+                ResultEncoding.transfer_syntax_uid == transfer_syntax_uid,
+            )
+        )
+    }
     session.add_all(
         Delivery(
             result_object_id=one,
+            encoding_id=preferred.get(one),
             destination=destination,
             state=DeliveryState.PENDING,
             attempts=0,

@@ -9,7 +9,15 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from ledger.domain import DeliveryState, JobState, ObjectState
-from ledger.tables import CommitmentRequest, Delivery, Event, Job, ReceivedObject
+from ledger.tables import (
+    CommitmentRequest,
+    Delivery,
+    Event,
+    Job,
+    ReceivedObject,
+    Revision,
+    Study,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +79,20 @@ def _counts(session: Session, column: Any, *states: str) -> dict[str, int]:
     return {str(state): found.get(str(state), 0) for state in states}
 
 
-def open_jobs(session: Session, limit: int = 50) -> list[Job]:
-    """Return jobs that wait or run, the oldest first, then the last that failed."""
-    live = session.scalars(
-        select(Job)
-        .where(Job.state.in_([JobState.QUEUED, JobState.RUNNING]))
-        .order_by(Job.created_at)
+def open_jobs(session: Session, limit: int = 50) -> list[tuple[Job, str]]:
+    """Return jobs that wait or run, the oldest first, then the last that failed.
+
+    With each its Study Instance UID.
+    """
+    query = (
+        select(Job, Study.study_instance_uid)
+        .join(Revision, Revision.id == Job.revision_id)
+        .join(Study, Study.id == Revision.study_id)
         .limit(limit)
     )
-    failed = session.scalars(
-        select(Job).where(Job.state == JobState.FAILED).order_by(Job.created_at.desc()).limit(limit)
-    )
-    return [*live, *failed]
+    live = query.where(Job.state.in_([JobState.QUEUED, JobState.RUNNING])).order_by(Job.created_at)
+    failed = query.where(Job.state == JobState.FAILED).order_by(Job.created_at.desc())
+    return [(job, uid) for one in (live, failed) for job, uid in session.execute(one)]
 
 
 def find_events(session: Session, search: EventSearch, limit: int = 100) -> list[Event]:

@@ -43,6 +43,7 @@ def study_report(session: Session, study: Study) -> dict[str, Any]:
     return {
         **_summary(session, study),
         "series": _series(session, study),
+        "quarantined": list_quarantined(session, study=study),
         "revisions": [_revision(session, revision) for revision in _revisions(session, study)],
         "events": _events(session, study),
     }
@@ -248,8 +249,11 @@ def list_deliveries(
 ) -> list[dict[str, Any]]:
     """Return outbox rows, newest first."""
     query = (
-        select(Delivery, ResultObjectRow)
+        select(Delivery, ResultObjectRow, Study.study_instance_uid)
         .join(ResultObjectRow, Delivery.result_object_id == ResultObjectRow.id)
+        .join(Decision, Decision.id == ResultObjectRow.decision_id)
+        .join(Revision, Revision.id == Decision.revision_id)
+        .join(Study, Study.id == Revision.study_id)
         .order_by(Delivery.id.desc())
         .limit(limit)
     )
@@ -263,6 +267,7 @@ def list_deliveries(
             "destination": row.destination,
             "kind": item.kind,
             "sop_instance_uid": item.sop_instance_uid,
+            "study_instance_uid": study,
             "state": row.state,
             "attempts": row.attempts,
             "last_status": row.last_status,
@@ -272,18 +277,30 @@ def list_deliveries(
             "delivered_at": row.delivered_at,
             "proof": row.proof,
         }
-        for row, item in session.execute(query)
+        for row, item, study in session.execute(query)
     ]
 
 
-def list_quarantined(session: Session, limit: int = 100) -> list[dict[str, Any]]:
-    """Return received objects that could not be read, newest first, with the reason."""
-    rows = session.scalars(
-        select(ReceivedObject)
-        .where(ReceivedObject.state == "quarantined")
-        .order_by(ReceivedObject.id.desc())
-        .limit(limit)
-    )
+def list_quarantined(
+    session: Session, limit: int = 100, *, study: Study | None = None
+) -> list[dict[str, Any]]:
+    """Return received objects that could not be read, newest first, with the reason.
+
+    Parameters
+    ----------
+    study
+        Only those that came by the associations of this study; whose they are can't be read.
+    """
+    query = select(ReceivedObject).where(ReceivedObject.state == "quarantined")
+    if study is not None:
+        associations = (
+            select(ReceivedObject.association_id)
+            .join(Instance, Instance.received_object_id == ReceivedObject.id)
+            .join(Series, Series.id == Instance.series_id)
+            .where(Series.study_id == study.id)
+        )
+        query = query.where(ReceivedObject.association_id.in_(associations))
+    rows = session.scalars(query.order_by(ReceivedObject.id.desc()).limit(limit))
     return [
         {
             "id": row.id,

@@ -1,12 +1,16 @@
-"""Where slices lie along their normal (PS3.3 section C.7.6.2.1.1). Pure."""
+"""Slices of a series: where they lie, and which of its images are none. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from ledger.domain import InstanceFacts
 
 
 def slice_normal(orientation: Sequence[float]) -> tuple[float, float, float]:
     """Return the normal of a slice: of length 1 if its six direction cosines are right.
+
+    PS3.3 section C.7.6.2.1.1.
 
     Parameters
     ----------
@@ -20,3 +24,20 @@ def slice_normal(orientation: Sequence[float]) -> tuple[float, float, float]:
 def along_normal(position: Sequence[float], orientation: Sequence[float]) -> float:
     """Return how far a slice lies along its normal, in mm; `position` is Image Position."""
     return sum(x * y for x, y in zip(position, slice_normal(orientation), strict=True))
+
+
+def images_left_out(study: Iterable[InstanceFacts], slices: Sequence[str]) -> int:
+    """Count the images of a series that a volume of it leaves out, such as those of other phases.
+
+    Parameters
+    ----------
+    study
+        What is known of the images of the study.
+    slices
+        SOP Instance UID of each slice of the volume; slices that are frames of one object share it.
+    """
+    images = [one for one in study if one.has_pixel_data]
+    used = set(slices)
+    series = {one.series_instance_uid for one in images if one.sop_instance_uid in used}
+    frames = (max(1, one.number_of_frames) for one in images if one.series_instance_uid in series)
+    return sum(frames) - len(slices)

@@ -35,6 +35,7 @@ from inference.volume import Volume, read_series
 from ledger.domain import ModelIdentity, Prediction, Refusal, RoutingDecision
 from ledger.errors import PacsightError
 from ledger.facts import read_facts
+from ledger.slices import images_left_out
 from pacsight.bundles import SHOWN
 from pacsight.local_studies import LocalStudy, as_chosen
 from pacsight.model_description import describe_model
@@ -178,12 +179,17 @@ def _analyze_series(
     else:
         volume = read_series(_opened(files[uid] for uid in decision.sop_instance_uids))
     prediction = models.predict(package.identity.model_id, volume)
+    left_out = (
+        (volume.volumes - 1) * len(volume.array)
+        if study.is_nifti
+        else images_left_out(study.facts, volume.sop_instance_uids)
+    )
     masks: list[Path] = []
     for segment in prediction.segments:
         masks.append(folder / f"mask-{len(masks) + 1}-{_file_name(segment.label)}.nii.gz")
         write_nifti(masks[-1], segment.mask, volume.affine)
     objects = encode_volume(
-        VolumeResult(prediction, volume.headers, volume.display, volume.frame_numbers),
+        VolumeResult(prediction, volume.headers, volume.display, volume.frame_numbers, left_out),
         model=describe_model(package),
         seed=f"{volume.headers[0].StudyInstanceUID}/{package.identity.digest}",
         now=now,

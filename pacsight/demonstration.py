@@ -110,7 +110,7 @@ def demonstrate(
             if not wait_until(lambda: _is_worker_ready(database), PREPARE_S):
                 raise OperationError("The worker did not get ready in time; see pacsight.log.")
             sent = _push(files, settings, say)
-            say(f"{sent} objects sent and acknowledged.")
+            say(f"Objects sent and acknowledged: {sent}.")
             reports = _await(database, sent, say)
             with reading(database) as session:
                 quarantined = list_quarantined(session)

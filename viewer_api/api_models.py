@@ -76,6 +76,8 @@ class Report(BaseModel):
     held_because: dict[str, str | None] | None
     revision: int
     series: list[dict[str, Any]]
+    quarantined: list[dict[str, Any]]
+    """what came by the same associations and could not be read"""
     revisions: list[dict[str, Any]]
     """with the decisions, predictions, results and deliveries of each"""
     events: list[dict[str, Any]]

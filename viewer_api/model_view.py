@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ from markdown_it import MarkdownIt
 
 from inference.registry import ModelPackage
 
-FIGURES = ("accuracy", "auc", "recall", "specificity", "dice", "mean_iou", "quadratic_kappa")
-"""Shown in this order where a model has them."""
+FIGURES = {
+    "accuracy": "accuracy", "auc": "AUC", "recall": "recall", "specificity": "specificity",
+    "dice": "Dice", "mean_iou": "mean IoU", "quadratic_kappa": "quadratic kappa",
+}  # fmt: skip
+"""What people call them; shown in this order where a model has them."""
+_PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 
 
 def figures(package: ModelPackage) -> list[dict[str, Any]]:
@@ -25,7 +30,7 @@ def _figures(path: Path) -> tuple[dict[str, Any], ...]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         metrics = data["metrics"]
-        known = [(name, metrics[name]) for name in FIGURES if name in metrics]
+        known = [(said, metrics[name]) for name, said in FIGURES.items() if name in metrics]
         return tuple(
             {
                 "name": name,
@@ -48,7 +53,7 @@ def card_html(folder: Path) -> str:
         text = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     except OSError:
         return ""
-    html = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(text)
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(_PICTURE.sub("", text))
     scrolled = html.replace(
         "<table>", '<div class="scroll" tabindex="0"><table>'
     )  # by keyboard too

@@ -9,14 +9,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from inference.registry import ModelPackage, Registry
-from ledger.domain import InstanceFacts, ObjectState
+from ledger.domain import InstanceFacts
 from ledger.queries import find_study, study_report, study_state
+from ledger.slices import images_left_out
 from ledger.tables import (
     Decision,
     Instance,
     Job,
     PredictionRow,
-    ReceivedObject,
     ResultObjectRow,
     Revision,
     Series,
@@ -25,7 +25,10 @@ from ledger.tables import (
 from ledger.web_tables import Review, UploadFile, UserAccount
 from viewer_api.errors import PageNotFoundError
 
-SETTLED = frozenset({"done", "failed", "not analysed", "undelivered"})
+SETTLED = frozenset({"done", "failed", "not analysed", "undelivered", "held"})
+"""Nothing goes on by itself."""
+SHOWN = 5
+"""Findings that are seen at once; more below their thresholds on demand."""
 
 
 def study_or_404(session: Session, uid: str) -> Study:
@@ -88,6 +91,7 @@ def view_study(session: Session, study: Study, registry: Registry) -> dict[str, 
         .limit(1)
     )
     decisions = [] if revision is None else _decisions(session, revision, registry)
+    _tell_what_is_left_out(session, study, decisions)
     return {
         "study": study,
         "patient": person(study.patient_name),
@@ -101,8 +105,23 @@ def view_study(session: Session, study: Study, registry: Registry) -> dict[str, 
         "answers": [one for one in decisions if one["is_accepted"]],
         "refusals": [one for one in decisions if not one["is_accepted"]],
         "failures": [] if revision is None else _failures(session, revision),
+        "sent": _sent(report["revisions"][-1]) if report["revisions"] else [],
         "events": report["events"],
     }
+
+
+def _sent(revision: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return how many results are on their way to each destination, are there, or were given up."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for decision in revision["decisions"]:
+        for result in decision["results"]:
+            for one in result["deliveries"]:
+                key = one["destination"], one["state"]
+                row = found.setdefault(key, {"destination": key[0], "state": key[1], "count": 0})
+                row["count"] += 1
+                row["at"] = max(one["delivered_at"] or 0.0, row.get("at", 0.0))
+                row["error"] = one["last_error"] or row.get("error", "")
+    return [found[key] for key in sorted(found)]
 
 
 def _decisions(session: Session, revision: Revision, registry: Registry) -> list[dict[str, Any]]:
@@ -141,13 +160,17 @@ def _decision(session: Session, row: Decision, package: ModelPackage | None) -> 
 
 def _prediction(row: PredictionRow) -> dict[str, Any]:
     summary = row.summary
+    findings = sorted(summary["findings"], key=_in_order)
     return {
         "id": row.id,
-        "sop_instance_uid": row.sop_instance_uid,
-        "findings": sorted(summary["findings"], key=lambda one: -one["probability"]),
+        "slices": summary["sop_instance_uids"],
+        "left_out": 0,
+        "findings": findings,
+        "first": max(SHOWN, sum(one["probability"] >= one["threshold"] for one in findings)),
+        "key_slice": summary.get("key_slice"),
         "boxes": [
             (label, [box["score"] for box in summary["boxes"] if box["label"] == label])
-            for label in _labels(summary["boxes"])
+            for label in labels_of(summary["boxes"])
         ],
         "segments": summary["segments"],
         "heatmap": summary["heatmap"],
@@ -155,7 +178,29 @@ def _prediction(row: PredictionRow) -> dict[str, Any]:
     }
 
 
-def _labels(boxes: list[dict[str, Any]]) -> list[str]:
+def _tell_what_is_left_out(
+    session: Session, study: Study, decisions: Sequence[dict[str, Any]]
+) -> None:
+    """Note with answers about a volume how many images of its series are no part of it."""
+    of_volumes = [
+        answer for one in decisions for answer in one["predictions"] if len(answer["slices"]) > 1
+    ]
+    if not of_volumes:
+        return
+    rows = session.scalars(
+        select(Instance.facts).join(Series).where(Series.study_id == study.id, Instance.is_current)
+    )
+    facts = [InstanceFacts.from_json(one) for one in rows]
+    for answer in of_volumes:
+        answer["left_out"] = images_left_out(facts, answer["slices"])
+
+
+def _in_order(finding: dict[str, Any]) -> tuple[bool, float]:
+    """Return what puts findings at or above their thresholds first, then the likeliest."""
+    return finding["probability"] < finding["threshold"], -finding["probability"]
+
+
+def labels_of(boxes: list[dict[str, Any]]) -> list[str]:
     """Return what boxes are called, in the order in which results give them colours."""
     return list(dict.fromkeys(box["label"] for box in boxes))
 
@@ -177,110 +222,3 @@ def _failures(session: Session, revision: Revision) -> Sequence[Job]:
     return session.scalars(
         select(Job).where(Job.revision_id == revision.id, Job.error_code.is_not(None))
     ).all()
-
-
-def viewer_data(session: Session, study: Study) -> dict[str, Any]:
-    """Return what the image viewer needs: series with their images, and what lies over them."""
-    rows = session.execute(
-        select(Series, Instance, ReceivedObject)
-        .join(Instance, Instance.series_id == Series.id)
-        .join(ReceivedObject, ReceivedObject.id == Instance.received_object_id)
-        .where(Series.study_id == study.id, Instance.is_current)
-        .where(ReceivedObject.state != ObjectState.EXPIRED)
-        .order_by(Series.series_number, Series.id, Instance.id)
-    )
-    series: dict[int, dict[str, Any]] = {}
-    order: dict[int, list[tuple[int, str, int, int]]] = {}
-    for one, instance, _ in rows:
-        facts = InstanceFacts.from_json(instance.facts)
-        if not facts.has_pixel_data:
-            continue
-        series.setdefault(one.id, {"modality": one.modality, "description": one.series_description})
-        is_grey = facts.photometric_interpretation.startswith("MONOCHROME")
-        frames = max(1, facts.number_of_frames) if is_grey else 1
-        order.setdefault(one.id, []).extend(
-            (facts.instance_number, instance.sop_instance_uid, frame, instance.id)
-            for frame in range(1, frames + 1)
-        )
-    for key, places in order.items():
-        series[key]["images"] = [
-            {"id": id_, "uid": uid, "frame": frame} for _, uid, frame, id_ in sorted(places)
-        ]
-    revision = session.scalar(
-        select(Revision)
-        .where(Revision.study_id == study.id)
-        .order_by(Revision.number.desc())
-        .limit(1)
-    )
-    layers: list[dict[str, Any]] = []
-    if revision is not None:
-        layers = _layers(session, revision)
-        sort_like_volumes(series, layers)
-    return {"series": list(series.values()), "layers": layers}
-
-
-def _layers(session: Session, revision: Revision) -> list[dict[str, Any]]:
-    """Return heatmaps, masks and boxes: each names its images and where its picture is."""
-    rows = session.execute(
-        select(PredictionRow, Decision.model_id)
-        .join(Decision, Decision.id == PredictionRow.decision_id)
-        .where(Decision.revision_id == revision.id)
-        .order_by(PredictionRow.decision_id, PredictionRow.id)
-    ).all()
-    layers = []
-    for row, model_id in rows:
-        summary = row.summary
-        base = {"prediction": row.id, "model": model_id, "places": places_of(summary)}
-        if summary["heatmap"]:
-            key, label = f"{row.id}-heatmap", summary["heatmap"]["label"]
-            layers.append({**base, "kind": "heatmap", "key": key, "label": label})
-        for number, segment in enumerate(summary["segments"]):
-            if segment["voxels"]:
-                key = f"{row.id}-mask-{number}"
-                layers.append(
-                    {
-                        **base,
-                        "kind": "mask",
-                        "key": key,
-                        "number": number,
-                        "label": segment["label"],
-                    }
-                )
-        for number, label in enumerate(_labels(summary["boxes"])):
-            boxes = [box for box in summary["boxes"] if box["label"] == label]
-            layers.append(
-                {
-                    **base,
-                    "kind": "boxes",
-                    "key": f"{row.id}-boxes-{number}",
-                    "number": number,
-                    "label": label,
-                    "boxes": [
-                        [box["x_min"], box["y_min"], box["x_max"], box["y_max"], box["score"]]
-                        for box in boxes
-                    ],
-                }
-            )
-    return layers
-
-
-def places_of(summary: dict[str, Any]) -> list[tuple[str, int]]:
-    """Return SOP Instance UID and frame of each slice that a prediction is about.
-
-    None if they aren't known: of several frames their numbers were not always kept.
-    """
-    uids = summary["sop_instance_uids"]
-    frames = summary.get("frame_numbers") or [1] * len(uids)
-    places = list(zip(uids, frames, strict=True))
-    return places if len(set(places)) == len(places) else []
-
-
-def sort_like_volumes(series: dict[int, dict[str, Any]], layers: list[dict[str, Any]]) -> None:
-    """Show slices in the order in which a model of series took them: by their place in space."""
-    for layer in layers:
-        places = {place: number for number, place in enumerate(layer["places"])}
-        if len(places) < 2:
-            continue
-        for one in series.values():
-            if all((image["uid"], image["frame"]) in places for image in one["images"]):
-                one["images"].sort(key=lambda image: places[image["uid"], image["frame"]])

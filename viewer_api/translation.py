@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from babel import Locale, negotiate_locale
-from babel.dates import format_datetime
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
 from fastapi import Request
@@ -32,11 +31,11 @@ class Words:
         return text % values if values else text
 
     def when(self, at: float | None) -> str:
-        """Return a time since 1970 UTC as date and time of this machine's zone."""
-        if at is None:
-            return "–"
-        moment = datetime.fromtimestamp(at).astimezone()
-        return format_datetime(moment, "short", locale=self.language)
+        """Return a time since 1970 UTC as date and time of this machine's zone.
+
+        Year, month, day in every language, as dates of studies: nobody takes 11/12 for 12/11.
+        """
+        return "–" if at is None else f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M}"
 
     def percent(self, share: float) -> str:
         """Return a share with one decimal."""
@@ -44,7 +43,8 @@ class Words:
 
     def number(self, value: float, decimals: int = 0) -> str:
         """Return a number as this language writes it."""
-        return format_decimal(round(value, decimals), locale=self.language)
+        form = f"#,##0.{'0' * decimals}" if decimals else "#,##0"
+        return format_decimal(value, form, locale=self.language)
 
 
 @lru_cache(maxsize=len(LANGUAGES))

@@ -161,6 +161,7 @@ def _store(
 
 def _made(row: UploadFile, path: Path, accepts: Accepts, wishes: Wishes) -> Iterator[Dataset]:
     """Yield the DICOM objects of a picture or a volume; each upload makes a study of its own."""
+    description = "Uploaded"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     seed, now = f"{row.upload_id}/{digest}", datetime.now().astimezone()
     if row.kind == "picture":
@@ -176,12 +177,14 @@ def _made(row: UploadFile, path: Path, accepts: Accepts, wishes: Wishes) -> Iter
         ]
     else:
         volume = read_nifti(path)
+        if volume.volumes > 1:
+            description = f"Uploaded, volume 1 of {volume.volumes}"
         datasets = volume_to_dicom(
             volume.array, volume.affine, seed=seed, now=now, patient=wishes.patient
         )
     for dataset in datasets:
         dataset.BodyPartExamined = next((part for part in accepts.body_part_examined if part), "")
-        dataset.SeriesDescription = "Uploaded"
+        dataset.SeriesDescription = description
         yield dataset
 
 

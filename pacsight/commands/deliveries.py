@@ -60,4 +60,4 @@ def retry(
         raise NotFoundError(
             f"There is no undelivered delivery {delivery_id}; see 'pacsight deliveries list'."
         )
-    typer.echo(f"{count} deliveries will be tried again now.")
+    typer.echo(f"Deliveries that are tried again now: {count}.")

@@ -43,7 +43,7 @@ def retention(
     files, size = (
         (swept.stray_files, swept.stray_bytes) if dry_run else (swept.files, swept.freed_bytes)
     )
-    typer.echo(f"{files} files that nobody needs {verb}, {_megabytes(size)}.")
+    typer.echo(f"Files that nobody needs, {verb}: {files}, {_megabytes(size)}.")
 
 
 def _megabytes(size: int) -> str:

@@ -146,6 +146,8 @@ def _print(report: dict[str, Any]) -> None:
             f"Series    {series['modality']} {series['series_description']}"
             f" ({series['instances']} instances)"
         )
+    for one in report["quarantined"]:
+        typer.echo(f"Unread    {one['sop_instance_uid']} {one['code']}: {one['reason']}")
     for revision in report["revisions"]:
         because = revision["complete_because"]
         marks = " (STAT)" if revision["is_stat"] else ""

@@ -20,6 +20,7 @@ from ledger.database import reading, transaction
 from ledger.domain import DeliveryState, InstanceFacts
 from ledger.events import record
 from ledger.facts import read_facts
+from ledger.slices import images_left_out
 from ledger.tables import (
     Decision,
     Delivery,
@@ -34,6 +35,7 @@ from pacsight.errors import StageError
 from pacsight.model_description import describe_model
 from pacsight.stages.context import (
     StageContext,
+    instances_of,
     known_decision,
     package_of,
     source_image,
@@ -165,7 +167,11 @@ def _volume_result(context: StageContext, work: Work, row: PredictionRow) -> Vol
     prediction = load_prediction(row, context.store)
     volume = source_volume(context, work.revision_id, prediction.sop_instance_uids)
     take_decided_patient(context, work.revision_id, volume.headers)
-    return VolumeResult(prediction, volume.headers, volume.display, volume.frame_numbers)
+    with reading(context.database) as session:
+        held = instances_of(session, work.revision_id)
+        study = [InstanceFacts.from_json(one.facts) for one in held]
+    left_out = images_left_out(study, volume.sop_instance_uids)
+    return VolumeResult(prediction, volume.headers, volume.display, volume.frame_numbers, left_out)
 
 
 def _path(decision_id: int, item: ResultObject) -> str:

@@ -101,6 +101,21 @@ def conclusions(report: Dataset) -> list[str]:
     ]
 
 
+def test_report_says_that_a_series_holds_more_than_the_volume_that_was_analysed() -> None:
+    result = volume_result(ball(6, 128, 128))
+    said = {}
+    for left_out in (0, 6):
+        written = encode_volume(replace(result, left_out=left_out), model=MODEL, seed="s", now=NOW)
+        of_kind = {item.kind: read(item) for item in reversed(written)}
+        said[left_out] = conclusions(of_kind["sr"]), of_kind["sc"].Rows
+    sentence = (
+        "Images of the series: 6 of 12 analysed, as one volume; the others, such as another phase "
+        "or stack, were left out."
+    )
+    assert said[6][0] == [*said[0][0], sentence]
+    assert said[6][1] > said[0][1], "the montage says it below the picture"
+
+
 def test_box_becomes_a_region_with_its_score_and_a_frame_on_the_picture() -> None:
     box = Box("Tumour", TUMOUR, 0.91, 0.5, 10.5, 20.0, 40.0, 60.0)
     written = encode(boxed_result(source(), box))

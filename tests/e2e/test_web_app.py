@@ -8,13 +8,16 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
 from dicomweb_client.api import DICOMwebClient
+from PIL import Image
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -31,6 +34,7 @@ from dicom_out.delivery import send
 from ledger.database import transaction
 from pacsight.samples import SamplePatient, chest_radiograph
 from pacsight.waiting import is_listening
+from tests.inference.stacks import UID_ROOT, StackMade
 from tests.pacsight.models import write_volume_model
 from tests.peers.process import free_port, program, wait_until
 from tests.peers.storage_scp import StorageScp
@@ -44,6 +48,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.timeout(900)]
 
 PASSWORD = "correct horse battery"
 PATIENCE_MS = 120_000
+SLICES = 10
 SERIOUS = {"serious", "critical"}
 Open = Callable[..., Page]
 
@@ -183,6 +188,7 @@ def test_picture_of_a_chest_is_recognised_answered_reviewed_and_sent(
     wanted = {ds.SOPInstanceUID for ds in datasets if ds.SOPClassUID != EncapsulatedPDFStorage}
     wait_until(lambda: len(pacs.stored) >= len(wanted), "the PACS to have all", timeout_s=60)
     assert set(pacs.stored) == wanted
+    expect(page.locator("section:has-text('Results in the PACS') .state.delivered")).to_be_visible()
 
 
 def test_each_kind_of_file_goes_its_way(open_page: Open, tmp_path: Path) -> None:
@@ -223,6 +229,53 @@ def test_each_kind_of_file_goes_its_way(open_page: Open, tmp_path: Path) -> None
     page.fill("[name=q]", "alice")
     page.press("[name=q]", "Enter")
     expect(page.locator(".row-link")).to_have_count(1)
+
+
+def outlined(page: Page, rows: int, columns: int) -> np.ndarray:
+    """Return which pixels of the image, shown as large as fits, are coloured in the viewer."""
+    url = page.evaluate("document.getElementById('canvas').toDataURL()")
+    shown = np.asarray(Image.open(io.BytesIO(b64decode(url.partition(",")[2]))).convert("RGB"))
+    height, width = shown.shape[:2]
+    scale = min(width / columns, height / rows)
+    y = (height - rows * scale) / 2 + (np.arange(rows) + 0.5) * scale
+    x = (width - columns * scale) / 2 + (np.arange(columns) + 0.5) * scale
+    pixels = shown[np.ix_(y.astype(int), x.astype(int))].astype(int)
+    return np.asarray(np.abs(pixels[..., 0] - pixels[..., 2]) > 20)
+
+
+def test_mask_of_a_multi_frame_object_lies_on_its_frames(open_page: Open, tmp_path: Path) -> None:
+    """An enhanced MR of two phases, frames backwards: the second half of them is analysed."""
+    z, y, x = np.mgrid[:SLICES, :64, :64]
+    ball = (x - 24) ** 2 + (y - 36) ** 2 + 25 * (z - 2) ** 2 < 400
+    made = StackMade(values=(ball * 900 + 100).astype(np.int16), spacing_mm=(6.0, 1.5, 1.5))
+    backwards = [*range(SLICES - 1, -1, -1)] * 2
+    times = [2] * SLICES + [1] * SLICES
+    path = tmp_path / "phases.dcm"
+    made.enhanced(backwards, times).save_as(path, enforce_file_format=True)
+    page = open_page("rosa")
+    hand_in(page, path, model="toy-volume")
+    page.wait_for_url("**/studies/**")
+    expect(page.locator(".answer .note")).to_contain_text(f"{SLICES} of {2 * SLICES} images")
+    expect(page.locator(".state.done").first).to_be_visible()
+    page.click("summary:has-text('Download')")
+    with page.expect_download() as archive:
+        page.click("text=All DICOM results")
+    page.keyboard.press("Escape")
+    with zipfile.ZipFile(archive.value.path()) as results:
+        datasets = [dcmread(io.BytesIO(results.read(name))) for name in results.namelist()]
+    (mask,) = (ds for ds in datasets if ds.Modality == "SEG")
+    sources = [
+        group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
+        for group in mask.PerFrameFunctionalGroupsSequence
+    ]
+    masks = dict(zip(map(int, sources), mask.pixel_array.astype(bool), strict=True))
+    assert len({one.tobytes() for one in masks.values()}) > 1, "or any order would do"
+    canvas = page.locator("#canvas")
+    for frame in range(1, 2 * SLICES + 1):
+        canvas.press("Home" if frame == 1 else "ArrowDown")
+        expect(canvas).to_have_attribute("data-shown", f"{UID_ROOT}.3/{frame}")
+        seen = outlined(page, 64, 64)
+        assert (seen == masks.get(frame, np.zeros_like(seen))).mean() > 0.98, frame
 
 
 def test_study_from_a_modality_appears_by_itself_and_everything_is_in_the_log(

@@ -248,7 +248,9 @@ def test_studies_are_matched_as_asked(site: Site, parameters: dict[str, str], fo
     assert answer.status_code == (200 if rows else 204)
 
 
-def test_paging_and_series_and_instances_of_all_studies(site: Site) -> None:
+def test_paging_and_series_and_instances_of_all_studies(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     http = site.http()
     everything = http.get("/studies").json()
     pages = [http.get("/studies", params={"limit": 3, "offset": at}) for at in range(0, 12, 3)]
@@ -267,6 +269,10 @@ def test_paging_and_series_and_instances_of_all_studies(site: Site) -> None:
     of_series = http.get(f"/studies/{site.study}/series/{one.SeriesInstanceUID}/instances")
     assert len(of_series.json()) == SLICES
     assert http.get("/studies/1.2.3/series").status_code == 204
+    assert "warning" not in http.get("/series").headers
+    monkeypatch.setattr("viewer_api.dicomweb.search.BATCH", 2)
+    monkeypatch.setattr("viewer_api.dicomweb.search.SCANNED", 2)
+    assert "Only the newest" in http.get("/series").headers["warning"]
 
 
 @pytest.mark.parametrize(

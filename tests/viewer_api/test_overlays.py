@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from viewer_api.study_view import places_of, sort_like_volumes
+from dataclasses import replace
+from typing import Any
+
+from ledger.domain import InstanceFacts
+from viewer_api.viewer_data import in_place, places_of, sort_like_volumes
 
 
 def test_slices_of_one_object_are_its_frames() -> None:
@@ -18,3 +22,22 @@ def test_without_known_frames_nothing_is_shown_rather_than_the_wrong_place() -> 
     assert places_of({"sop_instance_uids": ["1.2", "1.2"]}) == []
     assert places_of({"sop_instance_uids": ["1.2", "1.3"]}) == [("1.2", 1), ("1.3", 1)]
     assert places_of({"sop_instance_uids": ["1.2"], "frame_numbers": []}) == [("1.2", 1)]
+
+
+def image(number: int, z: float, uid: int, **more: Any) -> tuple[InstanceFacts, int]:
+    facts = InstanceFacts(
+        study_instance_uid="1", series_instance_uid="1.1", sop_instance_uid=f"1.1.{uid}",
+        sop_class_uid="", transfer_syntax_uid="", instance_number=number,
+        image_position=(0.0, 0.0, z), image_orientation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), **more,
+    )  # fmt: skip
+    return facts, uid
+
+
+def test_slices_are_numbered_as_results_number_them() -> None:
+    downwards = [image(number, -5.0 * number, number) for number in (1, 2, 3)]
+    assert [uid for _, uid in in_place(downwards)] == [3, 2, 1], "along the normal: to the head"
+    phases = [image(number, 5.0 * (number % 2), number) for number in (4, 1, 3, 2)]
+    assert [uid for _, uid in in_place(phases)] == [1, 2, 3, 4], "several in one place"
+    localizer = image(4, 0.0, 4)
+    tilted = replace(localizer[0], image_orientation=(0.0, 1.0, 0.0, 0.0, 0.0, -1.0)), 4
+    assert [uid for _, uid in in_place([tilted, *downwards])] == [1, 2, 3, 4]

@@ -22,7 +22,7 @@ from viewer_api.translation import LANGUAGES, words
 
 TEMPLATES = Path(__file__).parents[2] / "viewer_api" / "templates"
 CHOSEN = {
-    *ROLES, *Permission, *STATES, *JobState, *DeliveryState, *get_args(Pipeline), *FIGURES,
+    *ROLES, *Permission, *STATES, *JobState, *DeliveryState, *get_args(Pipeline), *FIGURES.values(),
     "accepted", "rejected", "comment", FAILED,
 }  # fmt: skip
 """Words that templates translate by value."""

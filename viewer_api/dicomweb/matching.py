@@ -65,12 +65,12 @@ INSTANCE = {
     "SOPClassUID": Kind.LIST,
     "InstanceNumber": Kind.NUMBER,
 }
-_ATTRIBUTES: Mapping[Level, Mapping[str, Kind]] = {
+ATTRIBUTES: Mapping[Level, Mapping[str, Kind]] = {
     "studies": STUDY,
     "series": STUDY | SERIES,
     "instances": STUDY | SERIES | INSTANCE,
 }
-_IN_SEQUENCE = {"ScheduledProcedureStepID", "RequestedProcedureID"}
+IN_SEQUENCE = {"ScheduledProcedureStepID", "RequestedProcedureID"}
 _GENERAL = {"limit", "offset", "includefield", "fuzzymatching", "accept"}
 NO_FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 MORE = "There are additional results that can be requested."
@@ -96,7 +96,7 @@ def parse(level: Level, parameters: Iterable[tuple[str, str]]) -> Question:
     QueryError
         One isn't known, can't be searched for here, or has no usable value.
     """
-    known = _ATTRIBUTES[level]
+    known = ATTRIBUTES[level]
     asked: dict[str, str] = {}
     general: dict[str, str] = {}
     for name, value in parameters:
@@ -128,9 +128,9 @@ def parse(level: Level, parameters: Iterable[tuple[str, str]]) -> Question:
 def _keyword(name: str) -> str:
     """Return the keyword of an attribute that is named by keyword, tag, or path."""
     *path, last = [_one_keyword(part) for part in name.split(".")]
-    if path == ["RequestAttributesSequence"] and last in _IN_SEQUENCE:
+    if path == ["RequestAttributesSequence"] and last in IN_SEQUENCE:
         return last
-    return "" if path or last in _IN_SEQUENCE else last
+    return "" if path or last in IN_SEQUENCE else last
 
 
 def _one_keyword(name: str) -> str:

@@ -41,6 +41,7 @@ from viewer_api.errors import ImagesRemovedError, PageNotFoundError
 BATCH = 50
 SCANNED = 500
 """Studies whose series or instances are looked at for one question about all of them."""
+MORE_STUDIES = f"Only the newest {SCANNED} studies that fit were looked at; ask for fewer studies."
 RESULT_KINDS = {"SR": "sr", "SEG": "seg", "OT": "sc", "DOC": "pdf"}
 """Kind of our results by their modality."""
 DATE = 8
@@ -157,8 +158,10 @@ class Searcher:
                     yield from (about | row for row in rows)
 
         rows = list(islice(found(), question.offset, question.offset + question.limit + 1))
-        is_more = len(rows) > question.limit or scanned >= SCANNED
-        return Answer(rows[: question.limit], _warnings(question, is_more))
+        said = _warnings(question, len(rows) > question.limit)
+        if len(rows) <= question.limit and scanned >= SCANNED:
+            said = (*said, MORE_STUDIES)  # no further page would have what is left out
+        return Answer(rows[: question.limit], said)
 
     def _fitting(self, question: Question, limit: int) -> Select[Study]:
         """Choose the studies that fit, of which the first `limit` are wanted."""

@@ -1,4 +1,4 @@
-"""The JSON API below ``/api/v1``; ``/api/v1/openapi.json`` describes it."""
+"""The JSON API below ``/api/v1``; ``/api/v1/openapi.json`` describes it, and DICOMweb."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from ledger.choices import switched_off
 from ledger.database import reading
@@ -28,6 +29,7 @@ from viewer_api.api_models import (
 )
 from viewer_api.context import Web
 from viewer_api.journal import note_visit
+from viewer_api.routes import dicomweb_retrieve, dicomweb_search, dicomweb_store
 from viewer_api.routes import studies as study_room
 from viewer_api.routes import upload as upload_room
 from viewer_api.routes.worklist import Wanted
@@ -54,19 +56,24 @@ UploadKey = Annotated[str, Path(pattern="^[0-9a-f]{32}$", examples=["0" * 32])]
 
 @router.get("/openapi.json", include_in_schema=False)
 def description(context: Web) -> dict[str, Any]:
-    """Describe this API (OpenAPI 3.1)."""
+    """Describe this API and DICOMweb (OpenAPI 3.1)."""
     found = get_openapi(
         title="Pacsight",
         version="1",
         description=(
-            "Studies, answers and uploads as JSON. Images and DICOM results come by DICOMweb, below"
-            " `/dicom-web`. Programs send an API token: `Authorization: Bearer …`. Research use."
+            "Studies, answers and uploads as JSON; images and DICOM results by DICOMweb (PS3.18)."
+            " Programs send an API token: `Authorization: Bearer …`. Research use."
         ),
-        routes=router.routes,
+        routes=[*router.routes, *_dicomweb()],
     )
     found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     found["security"] = [{"token": []}]
     return found
+
+
+def _dicomweb() -> list[BaseRoute]:
+    rooms = dicomweb_search, dicomweb_retrieve, dicomweb_store
+    return [route for room in rooms for route in room.router.routes]
 
 
 @router.get("/me")

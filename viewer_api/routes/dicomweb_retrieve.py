@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from ledger.database import reading
 from viewer_api.access import Reader
 from viewer_api.context import Web
+from viewer_api.dicomweb import description
 from viewer_api.dicomweb.addresses import (
     INSTANCE,
     PREFIX,
@@ -26,7 +27,9 @@ from viewer_api.dicomweb.held import Held, held_instance, held_of_study
 from viewer_api.dicomweb.rendering import JPEG, QUALITY, THUMBNAIL, View, parse_view
 from viewer_api.dicomweb.retrieve import Retriever
 
-router = APIRouter(prefix=PREFIX, tags=[TAG])
+router = APIRouter(
+    prefix=PREFIX, tags=[TAG], responses=description.REFUSALS, default_response_class=Response
+)
 
 
 class Retrieval:
@@ -61,17 +64,17 @@ class Retrieval:
 Wanted = Annotated[Retrieval, Depends()]
 
 
-@router.get(STUDY)
-@router.get(SERIES)
-@router.get(INSTANCE)
+@router.get(STUDY, **description.INSTANCES)
+@router.get(SERIES, **description.INSTANCES)
+@router.get(INSTANCE, **description.INSTANCES)
 def retrieve(wanted: Wanted) -> Response:
     """Return instances as Part 10 files."""
     return wanted.answers.instances(wanted.held, is_one=wanted.is_one)
 
 
-@router.get(STUDY + "/metadata")
-@router.get(SERIES + "/metadata")
-@router.get(INSTANCE + "/metadata")
+@router.get(STUDY + "/metadata", **description.METADATA)
+@router.get(SERIES + "/metadata", **description.METADATA)
+@router.get(INSTANCE + "/metadata", **description.METADATA)
 def metadata(wanted: Wanted) -> Response:
     """Return headers in the DICOM JSON Model."""
     return wanted.answers.metadata(wanted.held)
@@ -82,9 +85,9 @@ Viewport = Annotated[str, Query(max_length=128)]
 Quality = Annotated[int, Query(ge=1, le=100)]
 
 
-@router.get(STUDY + "/rendered")
-@router.get(SERIES + "/rendered")
-@router.get(INSTANCE + "/rendered")
+@router.get(STUDY + "/rendered", **description.RENDERED)
+@router.get(SERIES + "/rendered", **description.RENDERED)
+@router.get(INSTANCE + "/rendered", **description.RENDERED)
 def rendered(
     wanted: Wanted, window: Window = "", viewport: Viewport = "", quality: Quality = QUALITY
 ) -> Response:
@@ -93,13 +96,13 @@ def rendered(
     return wanted.answers.rendered(wanted.held, None, view, is_one=wanted.is_one)
 
 
-@router.get(INSTANCE + "/frames/{frames}")
+@router.get(INSTANCE + "/frames/{frames}", **description.FRAMES)
 def frames(wanted: Wanted, frames: str) -> Response:
     """Return frames, as stored or uncompressed."""
     return wanted.answers.frames(wanted.held[0], parse_frames(frames))
 
 
-@router.get(INSTANCE + "/frames/{frames}/rendered")
+@router.get(INSTANCE + "/frames/{frames}/rendered", **description.RENDERED)
 def rendered_frames(
     wanted: Wanted,
     frames: str,
@@ -112,15 +115,15 @@ def rendered_frames(
     return wanted.answers.rendered(wanted.held, parse_frames(frames), view, is_one=True)
 
 
-@router.get(STUDY + "/thumbnail")
-@router.get(SERIES + "/thumbnail")
-@router.get(INSTANCE + "/thumbnail")
+@router.get(STUDY + "/thumbnail", **description.THUMBNAIL)
+@router.get(SERIES + "/thumbnail", **description.THUMBNAIL)
+@router.get(INSTANCE + "/thumbnail", **description.THUMBNAIL)
 def thumbnail(wanted: Wanted, viewport: Viewport = "") -> Response:
     """Return a small picture."""
     return wanted.answers.thumbnail(wanted.held, None, _small(viewport))
 
 
-@router.get(INSTANCE + "/frames/{frames}/thumbnail")
+@router.get(INSTANCE + "/frames/{frames}/thumbnail", **description.THUMBNAIL)
 def frame_thumbnail(wanted: Wanted, frames: str, viewport: Viewport = "") -> Response:
     """Return a small picture of a frame."""
     return wanted.answers.thumbnail(wanted.held, parse_frames(frames)[0], _small(viewport))
@@ -130,7 +133,7 @@ def _small(viewport: str) -> View:
     return parse_view(JPEG, "", viewport or f"{THUMBNAIL},{THUMBNAIL}", QUALITY)
 
 
-@router.get(INSTANCE + "/bulkdata/{path:path}")
+@router.get(INSTANCE + "/bulkdata/{path:path}", **description.BULK_DATA)
 def bulk_data(wanted: Wanted, path: str) -> Response:
     """Return a long value, to which metadata has a link."""
     return wanted.answers.bulk(wanted.held[0], path)

@@ -10,6 +10,7 @@ from ledger.events import record
 from viewer_api.access import Reader
 from viewer_api.context import Web, WebContext
 from viewer_api.dicomweb.addresses import PREFIX, SERIES, STUDY, TAG, accessed, base_url
+from viewer_api.dicomweb.description import REFUSALS, search
 from viewer_api.dicomweb.matching import Level, Question, parse
 from viewer_api.dicomweb.media import JSON, wants_json
 from viewer_api.dicomweb.search import Answer, Searcher
@@ -17,7 +18,7 @@ from viewer_api.roles import Principal
 
 NO_CONTENT = 204
 
-router = APIRouter(prefix=PREFIX, tags=[TAG])
+router = APIRouter(prefix=PREFIX, tags=[TAG], responses=REFUSALS, default_response_class=Response)
 
 
 def _question(level: Level, request: Request) -> Question:
@@ -49,7 +50,7 @@ def _json(found: Answer) -> Response:
     return JSONResponse(found.rows, headers=used, media_type=JSON)
 
 
-@router.get("/studies")
+@router.get("/studies", **search("studies"))
 def search_studies(request: Request, context: Web, user: Reader) -> Response:
     """Search for studies."""
     question = _question("studies", request)
@@ -59,13 +60,13 @@ def search_studies(request: Request, context: Web, user: Reader) -> Response:
         return _json(searcher.studies(question))
 
 
-@router.get("/series")
+@router.get("/series", **search("series"))
 def search_all_series(request: Request, context: Web, user: Reader) -> Response:
     """Search for series of all studies."""
     return _search_series(request, context, user, None)
 
 
-@router.get(STUDY + "/series")
+@router.get(STUDY + "/series", **search("series"))
 def search_series(request: Request, context: Web, user: Reader, study: str) -> Response:
     """Search for series of a study."""
     return _search_series(request, context, user, study)
@@ -81,19 +82,19 @@ def _search_series(
         return _json(searcher.series(question, study))
 
 
-@router.get("/instances")
+@router.get("/instances", **search("instances"))
 def search_all_instances(request: Request, context: Web, user: Reader) -> Response:
     """Search for instances of all studies."""
     return _search_instances(request, context, user, None, None)
 
 
-@router.get(STUDY + "/instances")
+@router.get(STUDY + "/instances", **search("instances"))
 def search_instances_of_study(request: Request, context: Web, user: Reader, study: str) -> Response:
     """Search for instances of a study."""
     return _search_instances(request, context, user, study, None)
 
 
-@router.get(SERIES + "/instances")
+@router.get(SERIES + "/instances", **search("instances"))
 def search_instances(
     request: Request, context: Web, user: Reader, study: str, series: str
 ) -> Response:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from viewer_api.access import Uploader
 from viewer_api.context import Web, WebContext
 from viewer_api.dicomweb.addresses import PREFIX, STUDY, TAG, base_url
+from viewer_api.dicomweb.description import REFUSALS, STORE
 from viewer_api.dicomweb.media import JSON, wants_json
 from viewer_api.dicomweb.store import Keeper, PartWriter, answer, status_of
 from viewer_api.roles import Principal
@@ -21,16 +22,16 @@ from viewer_api.upload_files import forget
 WRITE_BYTES = 1 << 20
 SPACE_CHECK_BYTES = 1 << 26
 
-router = APIRouter(prefix=PREFIX, tags=[TAG])
+router = APIRouter(prefix=PREFIX, tags=[TAG], responses=REFUSALS, default_response_class=Response)
 
 
-@router.post("/studies")
+@router.post("/studies", **STORE)
 async def store(request: Request, context: Web, user: Uploader) -> Response:
     """Store instances."""
     return await _store(request, context, user, None)
 
 
-@router.post(STUDY)
+@router.post(STUDY, **STORE)
 async def store_in_study(request: Request, context: Web, user: Uploader, study: str) -> Response:
     """Store instances of one study; others are refused."""
     return await _store(request, context, user, study)

@@ -141,7 +141,8 @@ def selftest(request: Request, context: Web, user: Operator, name: str) -> Respo
 
 def _destinations(request: Request, context: WebContext, **answer: Any) -> Response:
     values = {"receipt": None, "shown": None, **answer}
-    return render(request, "destinations", destinations=context.destinations, **values)
+    destinations = [(one, context.profile_of(one)) for one in context.destinations]
+    return render(request, "destinations", destinations=destinations, **values)
 
 
 def _destination(context: WebContext, name: str) -> Destination:

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_out.profile import KINDS
+from dicom_out.profile import KINDS, TRANSFER_SYNTAXES
 from ledger.database import reading, transaction
 from ledger.deliveries import queue_deliveries
 from ledger.events import record
@@ -32,8 +32,8 @@ from viewer_api.study_view import (
     progress_of,
     study_or_404,
     view_study,
-    viewer_data,
 )
+from viewer_api.viewer_data import viewer_data
 
 router = APIRouter(prefix="/studies/{uid}")
 
@@ -212,7 +212,8 @@ def deliver(
             for row in _newest_results(session, study)
             if row.kind not in KINDS or profile.takes(row.kind, row.variant)
         ]
-        count = queue_deliveries(session, [row.id for row in rows], destination, now)
+        syntax = TRANSFER_SYNTAXES[profile.transfer_syntax]
+        count = queue_deliveries(session, [row.id for row in rows], destination, syntax, now)
         detail = {"destination": destination, "objects": count}
         record(
             session,

@@ -179,10 +179,11 @@ async function show() {
     state.window ??= { center: image.center, width: image.width };
     if (isNew || !state.view) fit();
     draw();
-    canvas.dataset.shown = wanted.uid;
     await loadOverlays(image, wanted);
-    if (current() === wanted) draw();
+    if (current() !== wanted) return;
+    draw();
     canvas.dataset.layers = shownLayers().length;
+    canvas.dataset.shown = `${wanted.uid}/${wanted.frame}`;
   } catch (error) {
     where.textContent = `${root.dataset.failed} ${error.message}`;
   }
@@ -195,7 +196,26 @@ function go(slice) {
   show();
 }
 
-function choose(index) {
+// Where an image is; null: in no series.
+function placeOf(uid, frame) {
+  for (const [index, series] of state.series.entries()) {
+    const slice = series.images.findIndex((one) => one.uid === uid && one.frame === frame);
+    if (slice >= 0) return { index, slice };
+  }
+  return null;
+}
+
+function showAt(place) {
+  if (!place) return;
+  if (place.index === state.series_index && state.image) go(place.slice);
+  else choose(place.index, place.slice);
+}
+
+function startOf(layer) {
+  return layer.places.length ? placeOf(...layer.places[layer.start]) : null;
+}
+
+function choose(index, slice = null) {
   state.series_index = index;
   state.window = null;
   state.image = null;
@@ -205,8 +225,9 @@ function choose(index) {
   for (const [number, button] of [...document.querySelectorAll("#series button")].entries()) {
     button.setAttribute("aria-pressed", String(number === index));
   }
-  // Start where there is something to see: the middle of what a model has outlined, or of all.
-  go(Math.floor(list.length / 2));
+  // Start where a model says most, or in the middle.
+  const start = state.layers.map(startOf).find((one) => one?.index === index);
+  go(slice ?? start?.slice ?? Math.floor(list.length / 2));
 }
 
 function zoom(factor, x = canvas.width / 2, y = canvas.height / 2) {
@@ -311,10 +332,16 @@ canvas.addEventListener("keydown", (event) => {
 slider.addEventListener("input", () => go(Number(slider.value) - 1));
 opacity.addEventListener("input", draw);
 document.addEventListener("change", (event) => {
-  if (!event.target.matches("[data-layer]")) return;
+  const { layer: key } = event.target.dataset;
+  const layer = state.layers.find((one) => one.key === key);
+  if (!layer) return;
+  if (event.target.checked && placeIn(layer, current()) < 0) showAt(startOf(layer));
   draw();
   canvas.dataset.layers = shownLayers().length;
 });
+for (const button of document.querySelectorAll("[data-show]")) {
+  button.addEventListener("click", () => showAt(placeOf(button.dataset.show, 1)));
+}
 new ResizeObserver(resize).observe(canvas.parentElement);
 
 // -- start
@@ -335,6 +362,6 @@ if (answer.ok) {
   }
   bar.hidden = state.series.length < 2;
   resize();
-  if (state.series.length) choose(0);
+  if (state.series.length) choose(state.layers.map(startOf).find(Boolean)?.index ?? 0);
   else where.textContent = root.dataset.failed;
 }
