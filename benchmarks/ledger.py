@@ -181,8 +181,9 @@ def fill(url: str, studies: int) -> None:
                     top = f'(SELECT max(id) FROM "{table.name}")'
                     connection.execute(text(f"SELECT setval({sequence}, {top})"))
             connection.commit()
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("ANALYZE" if is_sqlite else "VACUUM ANALYZE"))
+    if not is_sqlite:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))  # as autovacuum does; SQLite has none
     engine.dispose()
 
 
