@@ -1,11 +1,11 @@
 #!/bin/sh
 # Installs the real programs that the tests talk to: Orthanc with DICOMweb, dcmtk, dicom3tools,
-# PostgreSQL, Chromium, poppler. Debian and Ubuntu only, only what is missing, and no service is started: the tests run
+# PostgreSQL, Chromium, poppler, rsyslog. Debian and Ubuntu only, only what is missing, and no service is started: the tests run
 # every program themselves, on private ports. Without the right to install, the tests that need a
 # missing program are skipped with a reason; under CI=true that is a failure.
 set -u
 
-packages="orthanc orthanc-dicomweb dcmtk dicom3tools postgresql chromium poppler-utils"
+packages="orthanc orthanc-dicomweb dcmtk dicom3tools postgresql chromium poppler-utils rsyslog rsyslog-gnutls"
 
 give_up() {
     echo "peers: $1" >&2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import ssl
@@ -33,6 +34,7 @@ from pacsight.settings import Settings
 from tests.pacsight.audit.collector import Collector
 from tests.peers.certificates import Authority
 from tests.peers.process import free_port, wait_until
+from tests.peers.rsyslog import Rsyslog
 
 SCHEMA = etree.RelaxNG(etree.parse(Path(__file__).parent / "audit_message.rng"))
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -202,8 +204,10 @@ def about(messages: list[bytes]) -> list[str]:
 
 
 def sign_in(engine: Engine, *numbers: int) -> list[str]:
-    for number in numbers:
-        write(engine, "web.signed_in", actor=f"user{number}")
+    with transaction(engine) as session:
+        for number in numbers:
+            values = {"actor": f"user{number}", "subject": "user:anna", "detail": {}}
+            record(session, action="web.signed_in", now=1.0, **values)
     while seal_events(engine):
         pass
     return [f"user{number}" for number in numbers]
@@ -307,6 +311,34 @@ def test_messages_go_by_tls_and_only_to_who_is_trusted(
         right = forwarder(sqlite_engine, port=collector.port, ca_file=authority.file, **files)
         drain(right)
     assert about(collector.messages) == expected
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_real_rsyslogd_that_goes_down_under_way_has_every_message(
+    sqlite_engine: Engine, authority: Authority, tmp_path: Path, transport: str
+) -> None:
+    files, options = None, {}
+    if transport == "tls":
+        files = (*authority.issue(), authority.file)
+        certificate, key = authority.issue("pacsight.example.org")
+        options = {"certificate_file": certificate, "key_file": key, "ca_file": authority.file}
+    peer = Rsyslog(tmp_path / "rsyslog", files)
+    one = forwarder(sqlite_engine, port=peer.port, transport=transport, **options)
+    expected = sign_in(sqlite_engine, *range(1000))
+    with pytest.raises(CollectorError, match="Connection refused"):
+        one.forward()
+    peer.start()
+    stopping = threading.Timer(0.1, peer.stop)
+    stopping.start()
+    with contextlib.suppress(CollectorError):
+        drain(one)
+    stopping.join()
+    peer.start()
+    drain(one)
+    peer.stop()
+    assert list(dict.fromkeys(about(peer.messages))) == expected
+    assert all(message.endswith(b"</AuditMessage>") for message in peer.messages)
 
 
 def test_worker_keeps_the_trail_by_itself(
