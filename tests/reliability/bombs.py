@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.filereader import read_file_meta_info
@@ -147,11 +148,13 @@ def many_items_of_known_length(count: int) -> bytes:
 
 
 def many_elements(count: int) -> bytes:
-    item = b"".join(
-        struct.pack("<HH2sH", 0x0009 + 2 * (n >> 16), n & 0xFFFF, b"CS", 0) for n in range(count)
-    )
+    number = np.arange(count)
+    item = np.zeros(count, [("group", "<u2"), ("element", "<u2"), ("vr", "S2"), ("length", "<u2")])
+    item["group"], item["element"], item["vr"] = 9 + 2 * (number >> 16), number & 0xFFFF, b"CS"
     undefined = struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
-    return with_sequence(undefined + item + struct.pack("<HHL", 0xFFFE, 0xE00D, 0) + SEQUENCE_END)
+    return with_sequence(
+        undefined + item.tobytes() + struct.pack("<HHL", 0xFFFE, 0xE00D, 0) + SEQUENCE_END
+    )
 
 
 def nested(depth: int) -> bytes:
@@ -273,7 +276,7 @@ BOMBS: dict[str, Bomb] = {
         file(lambda: many_items_of_known_length(3_000_000)), "pixels", "HEADER_TOO_LARGE"
     ),
     "item: millions of elements": Bomb(
-        file(lambda: many_elements(3_000_000)), "received", "HEADER_TOO_LARGE"
+        file(lambda: many_elements(5_000_000)), "received", "HEADER_TOO_LARGE"
     ),
     "sequence: 100,000 levels deep": Bomb(
         file(lambda: nested(100_000)), "received", "HEADER_UNREADABLE"
