@@ -1,7 +1,8 @@
-"""Small files that become very large, or say so. ``python -m tests.reliability.bombs FOLDER`` reads
-them all in one process and prints, for each, the coded answer and the peak of memory until then.
+"""Small files that become very large, or say so.
 
-With ``--full`` headers may have as many parts as in service; that takes half a minute a header.
+``python -m tests.reliability.bombs FOLDER --write`` writes them; without the option it reads them
+all in one process and prints, for each, the coded answer and the peak of memory until then. With
+``--full`` headers may have as many parts as in service; that takes half a minute a header.
 """
 
 from __future__ import annotations
@@ -329,6 +330,9 @@ def read(path: Path, reader: str) -> None:
 
 
 def main(folder: str, *options: str) -> None:
+    if "--write" in options:
+        write(Path(folder))
+        return
     import inference.reading  # noqa: F401 - what is imported is no bomb's
     import ledger.parts
     from ledger.errors import PacsightError
