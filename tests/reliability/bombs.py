@@ -34,7 +34,7 @@ from pydicom.uid import (
 from tests.scp.received import radiograph
 
 MB = 1 << 20
-FEW_READS = 200_000
+FEW_READS = 50_000
 ITEM = struct.pack("<HHL", 0xFFFE, 0xE000, 0)
 SEQUENCE_END = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
 
