@@ -52,6 +52,7 @@ format: setup ## put the code into the one format
 bench: setup peers ## the measurements of benchmarks/, some minutes
 	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.intake
+	@$(BIN)/python -m benchmarks.intake --tls
 	@$(BIN)/python -m benchmarks.prediction
 	@$(BIN)/python -m benchmarks.engines
 	@$(BIN)/python -m benchmarks.encode
