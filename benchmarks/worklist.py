@@ -12,6 +12,7 @@ with SQLite.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
 import statistics
@@ -229,6 +230,8 @@ def run(url: str, studies: int) -> float:
     fill(filling, studies)
     filling.dispose()
     engine = open_database(url)
+    gc.collect()
+    gc.freeze()  # as the web process does
     worst = measure(engine, studies)
     measure_search(engine, studies)
     engine.dispose()

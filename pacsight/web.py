@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import threading
@@ -114,8 +115,11 @@ def _listen(settings: Settings) -> socket.socket:
 async def _serve(
     settings: Settings, context: WebContext, listening: socket.socket, stop: threading.Event
 ) -> None:
+    app = create_app(context)
+    gc.collect()
+    gc.freeze()  # or it walks through all imported modules now and then, 0.14 s that pages wait
     config = uvicorn.Config(
-        create_app(context),
+        app,
         log_config=None,
         access_log=False,  # addresses of studies are patients' data
         server_header=False,
