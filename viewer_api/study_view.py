@@ -103,11 +103,24 @@ def view_study(session: Session, study: Study, registry: Registry) -> dict[str, 
         "report": report,
         "revision": revision,
         "answers": [one for one in decisions if one["is_accepted"]],
+        "first_heatmap": _first_heatmap(decisions),
         "refusals": [one for one in decisions if not one["is_accepted"]],
         "failures": [] if revision is None else _failures(session, revision),
         "sent": _sent(report["revisions"][-1]) if report["revisions"] else [],
         "events": report["events"],
     }
+
+
+def _first_heatmap(decisions: Sequence[dict[str, Any]]) -> int | None:
+    """Return the answer whose heatmap is seen first: about a finding, if there is one."""
+    answers = [one for decision in decisions for one in decision["predictions"] if one["heatmap"]]
+    found = (one for one in answers if one["heatmap"]["label"] in _positive(one["findings"]))
+    first = next(found, answers[0] if answers else None)
+    return first["id"] if first else None
+
+
+def _positive(findings: list[dict[str, Any]]) -> set[str]:
+    return {one["label"] for one in findings if one["probability"] >= one["threshold"]}
 
 
 def _sent(revision: dict[str, Any]) -> list[dict[str, Any]]:
@@ -166,13 +179,11 @@ def _prediction(row: PredictionRow) -> dict[str, Any]:
         "slices": summary["sop_instance_uids"],
         "left_out": 0,
         "findings": findings,
-        "first": max(SHOWN, sum(one["probability"] >= one["threshold"] for one in findings)),
+        "first": max(SHOWN, len(_positive(findings))),
         "key_slice": summary.get("key_slice"),
-        "boxes": [
-            (label, [box["score"] for box in summary["boxes"] if box["label"] == label])
-            for label in labels_of(summary["boxes"])
-        ],
+        "boxes": _boxes(summary),
         "segments": summary["segments"],
+        "segment_sizes": summary.get("segment_sizes", []),
         "heatmap": summary["heatmap"],
         "seconds": row.seconds,
     }
@@ -193,6 +204,16 @@ def _tell_what_is_left_out(
     facts = [InstanceFacts.from_json(one) for one in rows]
     for answer in of_volumes:
         answer["left_out"] = images_left_out(facts, answer["slices"])
+
+
+def _boxes(summary: dict[str, Any]) -> list[tuple[str, list[tuple[float, list[list[str]]]]]]:
+    """Return labels with the score and the sizes of each of their boxes."""
+    sizes = summary.get("box_sizes") or [[] for _ in summary["boxes"]]
+    boxes = list(zip(summary["boxes"], sizes, strict=True))
+    return [
+        (label, [(box["score"], size) for box, size in boxes if box["label"] == label])
+        for label in labels_of(summary["boxes"])
+    ]
 
 
 def _in_order(finding: dict[str, Any]) -> tuple[bool, float]:

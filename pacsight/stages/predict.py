@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dicom_out.measurements import Measured, measure_box, measure_outline
 from inference.errors import InferenceError, NotAVolumeError, QualityError
 from inference.source_image import SourceImage
 from inference.volume import Volume
@@ -127,6 +129,7 @@ def _predict_source(
     started = time.perf_counter()
     predictions: Sequence[Prediction]
     frame_numbers: tuple[int, ...] = ()
+    header: Dataset | None = None
     if _looks_through(context, decision):
         slices = [partial(source_image, context, work.revision_id, uid) for uid in uids]
         predictions = context.models.predict_slices(decision.model_id, slices)
@@ -137,11 +140,12 @@ def _predict_source(
             frame_numbers = source.frame_numbers
         else:
             source = source_image(context, work.revision_id, uids[0])
+            header = source.dataset
         predictions = [context.models.predict(decision.model_id, source)]
     seconds = (time.perf_counter() - started) / len(predictions)
     for _ in predictions:
         INFERENCE.labels(decision.model_id).observe(seconds)
-    rows = [_row(context, decision, one, seconds, frame_numbers) for one in predictions]
+    rows = [_row(context, decision, one, seconds, frame_numbers, header) for one in predictions]
     with transaction(context.database) as session:
         # A worker that was taken for dead may come back and finish the same.
         session.get_one(Decision, decision.id, with_for_update=True)
@@ -156,6 +160,7 @@ def _row(
     prediction: Prediction,
     seconds: float,
     frame_numbers: Sequence[int],
+    header: Dataset | None,
 ) -> PredictionRow:
     """Write the arrays of a prediction and return the row that names them."""
     uid = prediction.sop_instance_uid
@@ -166,7 +171,11 @@ def _row(
     return PredictionRow(
         decision_id=decision.id,
         sop_instance_uid=uid,
-        summary={**_summary(prediction), "frame_numbers": list(frame_numbers)},
+        summary={
+            **_summary(prediction),
+            **_sizes(prediction, header),
+            "frame_numbers": list(frame_numbers),
+        },
         artifact=artifact,
         seconds=seconds,
         created_at=context.clock(),
@@ -224,6 +233,20 @@ def _summary(prediction: Prediction) -> dict[str, Any]:
         "key_slice": prediction.key_slice and asdict(prediction.key_slice),
         "sop_instance_uids": list(prediction.sop_instance_uids),
     }
+
+
+def _sizes(prediction: Prediction, header: Dataset | None) -> dict[str, Any]:
+    """Return names and values of what was measured of boxes and regions on an image, for people."""
+    if header is None:
+        return {}
+    return {
+        "box_sizes": [_named(measure_box(box, header)) for box in prediction.boxes],
+        "segment_sizes": [_named(measure_outline(one, header)) for one in prediction.segments],
+    }
+
+
+def _named(measured: Sequence[Measured]) -> list[list[str]]:
+    return [[one.name.meaning, one.text] for one in measured]
 
 
 def load_prediction(row: PredictionRow, store: Store) -> Prediction:

@@ -11,8 +11,11 @@ import highdicom
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from sqlalchemy import select
 
 from dicom_out.delivery import send
+from ledger.database import reading
+from ledger.tables import PredictionRow
 from pacsight.samples import chest_radiograph, ct_series
 from tests.pacsight.models import write_mask_model, write_volume_model
 from tests.peers.orthanc import Orthanc
@@ -103,7 +106,13 @@ def test_radiograph_comes_back_outlined_and_judged(
     report = service.wait_until_settled(uid)
     applied = {d["model"]: d for d in report["revisions"][0]["decisions"] if not d["refused"]}
     assert set(applied) == {"cxr-pneumonia", "toy-mask"}
-    assert applied["toy-mask"]["predictions"][0]["segments"][0]["label"] == "Heart"
+    (segment,) = applied["toy-mask"]["predictions"][0]["segments"]
+    assert segment["label"] == "Heart"
+    with reading(service.ledger) as session:
+        summaries = session.scalars(select(PredictionRow.summary)).all()
+    assert [["Area", f"{segment['voxels']} pixels"]] in [
+        size for one in summaries for size in one.get("segment_sizes", [])
+    ]
     assert sorted(ds.Modality for ds in received(pacs, uid)) == [
         "DOC",
         "DOC",

@@ -213,6 +213,7 @@ def test_each_kind_of_file_goes_its_way(open_page: Open, tmp_path: Path) -> None
     page.wait_for_url("**/studies/**")
     expect(page.locator(".answer .findings li").first).to_contain_text("Heart")
     expect(page.locator("#where")).to_contain_text("/12")
+    assert overlay_is_drawn(page, "[data-layer*=mask]")
     shown = page.locator("#canvas").get_attribute("data-shown")
     page.locator("#canvas").focus()
     page.keyboard.press("ArrowDown")
@@ -263,6 +264,9 @@ def test_mask_of_a_multi_frame_object_lies_on_its_frames(open_page: Open, tmp_pa
     page.keyboard.press("Escape")
     with zipfile.ZipFile(archive.value.path()) as results:
         datasets = [dcmread(io.BytesIO(results.read(name))) for name in results.namelist()]
+    (report,) = (ds for ds in datasets if ds.Modality == "SR")
+    said = [str(item.get("TextValue", "")) for item in report.ContentSequence]
+    assert any(f"{SLICES} of {2 * SLICES} analysed" in one for one in said), said
     (mask,) = (ds for ds in datasets if ds.Modality == "SEG")
     sources = [
         group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber

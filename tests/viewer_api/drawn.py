@@ -14,6 +14,9 @@ from PIL import Image
 from pacsight.phantom import LEVELS, radiograph
 from pacsight.samples import ct_series
 
+REACH = 24
+"""Pixels to each side of a point of a vessel, at least five times its width."""
+
 
 def xray_png(path: Path) -> Path:
     pixels = radiograph(42, consolidation=True, rows=1024, columns=832)
@@ -37,8 +40,11 @@ def fundus_jpeg(path: Path) -> Path:
             way += rng.normal(0, 0.06)
             px, py = px + np.cos(way), py + np.sin(way)
             width = max(1.2, 4.5 - step / 60)
-            near = np.exp(-(((x - px) ** 2 + (y - py) ** 2) / 2 / width**2))
-            image -= near[..., None] * np.array([9, 7, 3])
+            part = tuple(
+                slice(max(0, int(at) - REACH), max(0, int(at) + REACH)) for at in (py, px)
+            )  # further away there is nothing to be seen of it
+            near = np.exp(-(((x[part] - px) ** 2 + (y[part] - py) ** 2) / 2 / width**2))
+            image[part] -= near[..., None] * np.array([9, 7, 3])
     image += rng.normal(0, 2.5, image.shape)
     image[radius > side * 0.47] = 0
     Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(path, quality=92)

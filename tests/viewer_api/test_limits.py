@@ -16,7 +16,7 @@ import viewer_api.routes.worklist
 from ledger.database import reading
 from ledger.tables import Event, Instance, ReceivedObject
 from ledger.worklist import refresh_worklist
-from pacsight.samples import ct_series
+from pacsight.samples import SamplePatient, ct_series
 from scp.indexer import index_received
 from tests.viewer_api.conftest import PASSWORD, Browser
 from tests.viewer_api.test_uploads import Uploading, dicom, png
@@ -129,7 +129,8 @@ def test_export_has_every_row(
     for seed in range(5):
         uploading = Uploading(anna)
         buffer = io.BytesIO()
-        ct_series(seed, slices=1)[0].save_as(buffer, enforce_file_format=True)
+        patient = SamplePatient("+1+1^A", "@SUM(A1)")
+        ct_series(seed, slices=1, patient=patient)[0].save_as(buffer, enforce_file_format=True)
         uploading.put(buffer.getvalue())
         uploading.finish()
     index_received(context.database, context.spool_dir, now=0.0)
@@ -137,6 +138,7 @@ def test_export_has_every_row(
     lines = anna.get("/worklist.csv").text.splitlines()
     assert len(lines) == 6
     assert len({line.rsplit(",", 1)[1] for line in lines}) == 6
+    assert lines[1].count("'+1+1") == lines[1].count("'@SUM") == 1, "spreadsheets compute nothing"
 
 
 def test_upload_that_ends_in_quarantine_says_why(context: WebContext, browser: Open) -> None:

@@ -42,16 +42,22 @@ def test_session_is_new_at_every_sign_in_and_only_its_digest_is_kept(
     assert ("anna", "web.signed_in") in actions(context)
 
 
-def test_old_session_ends_when_the_browser_signs_in_again(
-    browser: Open, context: WebContext
-) -> None:
-    one = browser("anna")
-    old = one.cookies["pacsight"]
-    page = one.get("/login", follow_redirects=False)
-    assert page.status_code == 303
-    assert one.submit("/logout") == 303
-    one.cookies.set("pacsight", old)
-    assert one.get("/account", follow_redirects=False).headers["location"].startswith("/login")
+def test_old_session_ends_when_the_browser_signs_in_again_or_out(browser: Open) -> None:
+    one = browser()
+    form = re.search(r'name="form_token" value="(\w+)"', one.get("/login").text)
+    assert form is not None
+    data = {"login": "anna", "password": PASSWORD, "form_token": form[1]}
+    secrets = []
+    for _ in range(2):
+        assert one.post("/login", data=data, follow_redirects=False).status_code == 303
+        secrets.append(one.cookies["pacsight"])
+    csrf = re.search(r'name="csrf_token" value="([^"]+)"', one.get("/account").text)
+    assert csrf is not None
+    assert one.post("/logout", data={"csrf_token": csrf[1]}).status_code == 200
+    for secret in secrets:
+        stale = browser()
+        stale.cookies.set("pacsight", secret)
+        assert stale.get("/account", follow_redirects=False).status_code == 303
 
 
 def test_wrong_login_and_wrong_password_look_alike_and_lock_alike(

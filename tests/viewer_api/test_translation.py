@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 from jinja2.ext import babel_extract
 
+from dicom_out import codes
 from inference.manifest import Pipeline
 from ledger.domain import DeliveryState, JobState
 from tests.viewer_api.conftest import Browser
@@ -23,7 +24,7 @@ from viewer_api.translation import LANGUAGES, words
 TEMPLATES = Path(__file__).parents[2] / "viewer_api" / "templates"
 CHOSEN = {
     *ROLES, *Permission, *STATES, *JobState, *DeliveryState, *get_args(Pipeline), *FIGURES.values(),
-    "accepted", "rejected", "comment", FAILED,
+    "accepted", "rejected", "comment", FAILED, codes.AREA.meaning, codes.LONG_AXIS.meaning,
 }  # fmt: skip
 """Words that templates translate by value."""
 

@@ -106,10 +106,7 @@ function placeIn(layer, shown) {
 }
 
 function shownLayers() {
-  return state.layers.filter((layer) => {
-    const box = document.querySelector(`[data-layer="${layer.key}"]`);
-    return placeIn(layer, current()) >= 0 && (!box || box.checked);
-  });
+  return state.layers.filter((layer) => placeIn(layer, current()) >= 0 && isOn(layer));
 }
 
 function drawBoxes(layer) {
@@ -196,6 +193,10 @@ function go(slice) {
   show();
 }
 
+function isOn(layer) {
+  return document.querySelector(`[data-layer="${layer.key}"]`)?.checked ?? true;
+}
+
 // Where an image is; null: in no series.
 function placeOf(uid, frame) {
   for (const [index, series] of state.series.entries()) {
@@ -226,7 +227,7 @@ function choose(index, slice = null) {
     button.setAttribute("aria-pressed", String(number === index));
   }
   // Start where a model says most, or in the middle.
-  const start = state.layers.map(startOf).find((one) => one?.index === index);
+  const start = state.layers.filter(isOn).map(startOf).find((one) => one?.index === index);
   go(slice ?? start?.slice ?? Math.floor(list.length / 2));
 }
 
@@ -362,6 +363,6 @@ if (answer.ok) {
   }
   bar.hidden = state.series.length < 2;
   resize();
-  if (state.series.length) choose(state.layers.map(startOf).find(Boolean)?.index ?? 0);
+  if (state.series.length) choose(state.layers.filter(isOn).map(startOf).find(Boolean)?.index ?? 0);
   else where.textContent = root.dataset.failed;
 }
