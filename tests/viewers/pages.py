@@ -7,21 +7,26 @@ and on a phone, go to the folder; those of the documents are written anew.
 from __future__ import annotations
 
 import copy
+import io
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from dicom_out.delivery import send
+from dicom_out.profile import STANDARD
 from ledger.database import reading, transaction
 from ledger.operations import last_ready_workers
 from pacsight.samples import SamplePatient, chest_radiograph, ct_series
+from pacsight.selftest import SIDE, SLICES, bundle_of
 from pacsight.waiting import is_listening
 from tests.peers.process import free_port, program, wait_until
 from tests.peers.storage_scp import StorageScp
@@ -204,22 +209,39 @@ def pictures(site: Site, chromium: Browser, folder: Path) -> None:
 
 
 def document(site: Site, chromium: Browser, folder: Path) -> None:
-    """Write the pictures that README and docs show."""
+    """Write the pictures that README and docs show: of pages, and of results."""
     context = signed_in(site, chromium, "rosa", "dark")
     page = context.new_page()
     for name, path in {
-        "web-study": site.studies["radiograph"],
         "web-worklist": "/worklist",
+        "web-study": site.studies["radiograph"],
     }.items():
         page.goto(path)
         if name == "web-study":
             expect(page.locator("#canvas[data-layers]")).to_be_visible(timeout=PATIENCE_MS)
         page.wait_for_timeout(300)
         page.screenshot(path=folder / f"{name}.png")
-        Image.open(folder / f"{name}.png").convert("RGB").save(
-            DOCUMENTS / f"{name}.webp", quality=QUALITY
-        )
+        keep(Image.open(folder / f"{name}.png"), f"{name}.webp")
+    picture, paper = (
+        page.request.get(str(page.locator(f"a[href$='.{suffix}']").first.get_attribute("href")))
+        for suffix in ("png", "pdf")
+    )
+    keep(Image.open(io.BytesIO(picture.body())), "heatmap.webp")
+    (folder / "report.pdf").write_bytes(paper.body())
+    first = ["-png", "-singlefile", "-r", "55"]
+    command = [program("pdftoppm"), *first, folder / "report.pdf", folder / "report-page"]
+    subprocess.run(command, check=True)
+    keep(Image.open(folder / "report-page.png"), "report-page.webp")
+    slices = ct_series(5, slices=SLICES, rows=SIDE, columns=SIDE)
+    montage = next(
+        one for one in bundle_of(slices, datetime.now(UTC))(STANDARD) if one.kind == "sc"
+    )
+    keep(Image.fromarray(dcmread(io.BytesIO(montage.data)).pixel_array), "montage.webp")
     context.close()
+
+
+def keep(picture: Image.Image, name: str) -> None:
+    picture.convert("RGB").save(DOCUMENTS / name, quality=QUALITY)
 
 
 def main(arguments: Sequence[str]) -> None:
