@@ -18,7 +18,7 @@ from pydicom import Dataset
 
 from dicom_out.overlays import colour_of
 from inference.display_values import PERCENTILES, Window, frame_header, window_of
-from inference.reading import open_image, read_frames, read_image
+from inference.reading import open_image, read_display, read_frames
 from ledger.domain import InstanceFacts
 from ledger.errors import StoreMissingError
 from ledger.store import Store
@@ -50,27 +50,24 @@ class Pixels:
 
 
 def read_pixels(file: BinaryIO, facts: InstanceFacts, frame: int = 1) -> Pixels:
-    """Read an image of the spool, or one of its frames, from 1; in colour only the first.
+    """Read an image of the spool, or one of its frames, from 1.
 
     Raises
     ------
     ImageError
         Or another coded error: it can't be shown, and why.
     """
+    if not 1 <= frame <= max(1, facts.number_of_frames):
+        raise PageNotFoundError("The image has no such frame.")
+    opened = open_image(file)
     if facts.photometric_interpretation.startswith("MONOCHROME") and facts.samples_per_pixel <= 1:
-        if not 1 <= frame <= max(1, facts.number_of_frames):
-            raise PageNotFoundError("The image has no such frame.")
-        opened = open_image(file)
         (values,) = read_frames(file, opened, [frame])
         return _grey(values, frame_header(opened.dataset, frame - 1))
-    image = read_image(file)
+    shown = np.rint(read_display(file, opened, frame) * 255).astype(np.uint8)
+    rows, columns = shown.shape[:2]
+    kind = "rgb" if shown.ndim == 3 else "grey8"
     return Pixels(
-        zlib.compress(np.ascontiguousarray(image.display).tobytes(), 1),
-        {
-            "kind": "rgb" if image.display.ndim == 3 else "grey8",
-            "rows": image.rows,
-            "columns": image.columns,
-        },
+        zlib.compress(shown.tobytes(), 1), {"kind": kind, "rows": rows, "columns": columns}
     )
 
 

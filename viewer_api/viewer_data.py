@@ -43,7 +43,7 @@ def viewer_data(session: Session, study: Study) -> dict[str, Any]:
         series[key]["images"] = [
             {"id": id_, "uid": facts.sop_instance_uid, "frame": frame}
             for facts, id_ in in_place(images)
-            for frame in range(1, _frames_shown(facts) + 1)
+            for frame in range(1, max(1, facts.number_of_frames) + 1)
         ]
     revision = session.scalar(
         select(Revision)
@@ -74,11 +74,6 @@ def in_place(images: list[tuple[InstanceFacts, int]]) -> list[tuple[InstanceFact
     if len({round(place, 3) for place in places}) < len(images):
         return images
     return [one for _, one in sorted(zip(places, images, strict=True), key=lambda pair: pair[0])]
-
-
-def _frames_shown(facts: InstanceFacts) -> int:
-    is_grey = facts.photometric_interpretation.startswith("MONOCHROME")
-    return max(1, facts.number_of_frames) if is_grey else 1
 
 
 def _layers(session: Session, revision: Revision) -> list[dict[str, Any]]:

@@ -1,11 +1,19 @@
-"""Which image of the viewer a slice of a mask belongs to."""
+"""Which images the viewer shows, in which order, and which a slice of a mask belongs to."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+
 from ledger.domain import InstanceFacts
+from ledger.facts import read_facts
+from viewer_api.errors import PageNotFoundError
+from viewer_api.pixels import read_pixels
 from viewer_api.viewer_data import in_place, places_of, sort_like_volumes
 
 
@@ -41,3 +49,17 @@ def test_slices_are_numbered_as_results_number_them() -> None:
     localizer = image(4, 0.0, 4)
     tilted = replace(localizer[0], image_orientation=(0.0, 1.0, 0.0, 0.0, 0.0, -1.0)), 4
     assert [uid for _, uid in in_place([tilted, *downwards])] == [1, 2, 3, 4]
+
+
+def test_every_frame_of_a_loop_in_colour_can_be_seen() -> None:
+    path = Path(str(get_testdata_file("SC_rgb_rle_16bit_2frame.dcm", download=False)))
+    facts, _ = read_facts(dcmread(path, stop_before_pixels=True))
+    seen = set()
+    for frame in (1, 2):
+        with path.open("rb") as file:
+            pixels = read_pixels(file, facts, frame)
+        assert pixels.about == {"kind": "rgb", "rows": facts.rows, "columns": facts.columns}
+        seen.add(pixels.data)
+    assert len(seen) == 2
+    with path.open("rb") as file, pytest.raises(PageNotFoundError):
+        read_pixels(file, facts, 3)

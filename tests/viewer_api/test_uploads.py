@@ -57,8 +57,8 @@ def png(side: int = 64) -> bytes:
     return buffer.getvalue()
 
 
-def nifti() -> bytes:
-    array = np.arange(16 * 16 * 6, dtype=np.int16).reshape(16, 16, 6)
+def nifti(times: int = 1) -> bytes:
+    array = np.arange(16 * 16 * 6 * times, dtype=np.int16).reshape(16, 16, 6, times)
     return gzip.compress(nibabel.Nifti1Image(array, np.diag([1.5, 1.5, 4.0, 1.0])).to_bytes())
 
 
@@ -157,7 +157,7 @@ def test_volume_becomes_slices_of_the_patient_that_was_typed(
     browser: Open, context: WebContext
 ) -> None:
     uploading = Uploading(browser("anna"))
-    assert uploading.put(nifti(), "heart.nii.gz")[0]["kind"] == "nifti"
+    assert uploading.put(nifti(times=4), "heart.nii.gz")[0]["kind"] == "nifti"
     assert uploading.finish()["code"] == "KIND_NEEDED", "and the upload stays open"
     done = uploading.finish(
         model="toy-volume", patient_name="Nguyễn, Thị Hoa", patient_id="A\\1",
@@ -172,6 +172,7 @@ def test_volume_becomes_slices_of_the_patient_that_was_typed(
     assert (study.patient_birth_date, study.patient_sex) == ("19700131", "F")
     assert instance is not None
     assert instance.facts["modality"] == "MR"
+    assert instance.facts["series_description"] == "Uploaded, volume 1 of 4"
 
 
 def test_picture_that_no_model_knows_needs_a_kind(browser: Open) -> None:
