@@ -28,6 +28,9 @@ class EventSearch:
     action: str = ""
     """or its beginning: ``study.``"""
     subject: str = ""
+    since: float | None = None
+    until: float | None = None
+    """without this moment itself"""
     before_id: int | None = None
 
 
@@ -104,6 +107,10 @@ def find_events(session: Session, search: EventSearch, limit: int = 100) -> list
         query = query.where(Event.action.startswith(search.action, autoescape=True))
     if search.subject:
         query = query.where(Event.subject == search.subject)
+    if search.since is not None:
+        query = query.where(Event.at >= search.since)
+    if search.until is not None:
+        query = query.where(Event.at < search.until)
     if search.before_id is not None:
         query = query.where(Event.id < search.before_id)
     return list(session.scalars(query))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +14,8 @@ from sqlalchemy import Engine, select
 from dicom_out.destination import Destination
 from ledger.anchors import note_head
 from ledger.audit import verify_log
-from ledger.database import reading
+from ledger.database import reading, transaction
+from ledger.events import record
 from ledger.seal import seal_events
 from ledger.tables import Event
 from pacsight.settings import Settings
@@ -19,6 +23,7 @@ from pacsight.web import _self_test
 from tests.dicom_out.scripted_pacs import scripted_pacs
 from tests.viewer_api.conftest import Browser, make_context
 from viewer_api.context import WebContext
+from viewer_api.routes.operations import PAGE
 
 Open = Callable[..., Browser]
 
@@ -49,6 +54,24 @@ def test_event_log_page_tells_whether_it_is_whole(browser: Open, context: WebCon
     assert found.count('<code class="number">audit.verified</code>') == 2
     reads = events(context, "events.read")
     assert reads[-1].detail == {"asked_by": ["actor", "action"]}, "who looked, not for what"
+
+
+def test_events_are_found_by_day_page_by_page(browser: Open, context: WebContext) -> None:
+    days = [datetime(2026, 1, day, 12).astimezone().timestamp() for day in (5, 6, 7)]
+    with transaction(context.database) as session:
+        for at in days:
+            for _ in range(PAGE + 1 if at == days[1] else 1):
+                record(session, actor="x", action="study.seen", subject="1.2", detail={}, now=at)
+    one = browser("adam")
+    asked = {"actor": "x", "action": "", "subject": "", "since": "2026-01-06", "until": ""}
+    assert one.get("/operations/events", params=asked).text.count("/studies/1.2") == PAGE
+    page = one.get("/operations/events", params={**asked, "until": "2026-01-06"}).text
+    assert page.count("2026-01-06 12:00") == PAGE
+    older = re.search(r'href="(\?[^"]+before=[^"]+)"', page)
+    assert older is not None
+    rest = one.get(f"/operations/events{html.unescape(older[1])}").text
+    assert rest.count("2026-01-06 12:00") == 1
+    assert "2026-01-05 12:00" not in rest
 
 
 def test_self_test_says_what_the_destination_took_and_what_to_look_for(

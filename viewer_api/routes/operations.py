@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
@@ -25,11 +26,13 @@ from ledger.operations import (
 )
 from ledger.queries import list_deliveries, list_quarantined
 from ledger.seal import read_head
+from ledger.tables import Event
 from viewer_api.access import Operator
 from viewer_api.context import Web, WebContext
 from viewer_api.errors import PageNotFoundError
 from viewer_api.pages import render
 from viewer_api.roles import Principal
+from viewer_api.routes.worklist import Day, start_of
 
 router = APIRouter(prefix="/operations")
 PAGE = 100
@@ -56,10 +59,15 @@ def events(
     actor: Annotated[str, Query(max_length=64)] = "",
     action: Annotated[str, Query(max_length=48)] = "",
     subject: Annotated[str, Query(max_length=128)] = "",
+    since: Annotated[Day, Query()] = None,
+    until: Annotated[Day, Query()] = None,
     before: int | None = None,
 ) -> Response:
     """Search the event log, and show whether it is as it was written."""
-    search = EventSearch(actor.strip(), action.strip(), subject.strip(), before)
+    days = {"since": since, "until": until}
+    search = EventSearch(
+        actor.strip(), action.strip(), subject.strip(), start_of(since), start_of(until, 1), before
+    )
     asked = [name for name, value in asdict(search).items() if value]
     with transaction(context.database) as session:
         _record(session, context, user, "events.read", SUBJECT, asked_by=asked)
@@ -73,10 +81,20 @@ def events(
         request,
         "events",
         search=search,
+        days=days,
         events=found[:PAGE],
-        before=found[PAGE - 1].id if len(found) > PAGE else None,
+        older=_older(search, days, found),
         **values,
     )
+
+
+def _older(search: EventSearch, days: dict[str, Day], found: list[Event]) -> str:
+    """Return the address of the events before those that are shown; empty if there are none."""
+    if len(found) <= PAGE:
+        return ""
+    asked = {"actor": search.actor, "action": search.action, "subject": search.subject, **days}
+    values = {key: value for key, value in asked.items() if value}
+    return f"?{urlencode({**values, 'before': found[PAGE - 1].id})}"
 
 
 @router.post("/events/verify")

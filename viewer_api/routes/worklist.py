@@ -61,8 +61,8 @@ class Wanted(BaseModel):
             modality=self.modality[:64],
             model=self.model[:64],
             finding=self.finding[:64],
-            received_from=_start(self.received_from),
-            received_until=_start(self.received_until, days=1),
+            received_from=start_of(self.received_from),
+            received_until=start_of(self.received_until, days=1),
         )
 
     def key(self) -> Key | None:
@@ -82,7 +82,8 @@ class Wanted(BaseModel):
 Filter = Annotated[Wanted, Query()]
 
 
-def _start(day: date | None, days: int = 0) -> float | None:
+def start_of(day: date | None, days: int = 0) -> float | None:
+    """Return when a day begins in this machine's zone, or one so many days later."""
     if day is None:
         return None
     return datetime.combine(day + timedelta(days=days), datetime.min.time()).timestamp()
