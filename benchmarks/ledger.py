@@ -63,6 +63,8 @@ from scp.revisions import close_complete_studies
 from scp.spool import Spool
 from tests.peers.postgres import Postgres
 from tests.scp.received import data_set_bytes, radiograph
+from viewer_api.dicomweb.conditions import fitting, with_series
+from viewer_api.dicomweb.matching import parse
 
 START = 1.6e9
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -419,6 +421,9 @@ def measure(url: str, folder: Path, studies: int, rounds: int) -> tuple[Costs, d
     writer.close()
     spool.close()
     settings = Settings(data_dir=folder, retention=RetentionConfig(keep_days=1))
+    for asked in (("SR",), ("SEG",), ("", f"1.2.826.0.1.5.{studies}")):
+        took = min(search(engine, *asked) for _ in range(2))
+        figures[f"{took:.2f} ms"] = f"QIDO-RS: {' series '.join(asked)}"
     before = time.perf_counter()
     retention = Retention(settings, engine, lambda: START + 30.0 * studies / 1000 + 86400)
     retention.once(is_dry=True)
@@ -427,6 +432,16 @@ def measure(url: str, folder: Path, studies: int, rounds: int) -> tuple[Costs, d
     figures[f"{_size(engine):,.0f} MB"] = "the ledger"
     engine.dispose()
     return costs, figures
+
+
+def search(engine: Engine, modality: str, series: str = "") -> float:
+    """Return milliseconds to find what a viewer asks for by QIDO-RS without naming the study."""
+    question = parse("studies", [("ModalitiesInStudy", modality)])
+    before = time.perf_counter()
+    with reading(engine) as session:
+        query = fitting(session, question, limit=101).limit(101)
+        session.scalars(query.where(with_series([series])) if series else query).all()
+    return (time.perf_counter() - before) * 1000
 
 
 def _engine_url(url: str, folder: Path) -> str:

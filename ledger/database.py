@@ -33,7 +33,7 @@ BUSY_TIMEOUT_S = 30.0
 WAL_RETRY_S = 0.02
 # A server behind a dead network must not hold up senders: libpq's own limits, in s and ms.
 POSTGRES_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 10}
-SCHEMA = "0012"  # the newest of ledger/migrations/versions
+SCHEMA = "0013"  # the newest of ledger/migrations/versions
 _NOW = {
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
     "postgresql": "extract(epoch from clock_timestamp())",

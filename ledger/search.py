@@ -177,10 +177,8 @@ def known_values(session: Session, kind: str, limit: int = 200) -> list[str]:
     return found
 
 
-def few_with_tags(
-    session: Session, tags: Iterable[Filter], limit: int
-) -> ColumnElement[bool] | None:
-    """Choose studies that have the rare ones of some tags, or whose tags are not written yet.
+def few_with_tags(session: Session, tags: Iterable[Filter], limit: int) -> Select[int] | None:
+    """Choose ids of studies with the rare ones of some tags, or whose tags are not written yet.
 
     None where `limit` of them are found sooner by reading studies one after the other.
     """
@@ -189,11 +187,15 @@ def few_with_tags(
     if not few:
         return None
     tagged = _entries(few).subquery()
-    found = session.scalar(select(func.count()).select_from(tagged)) or 0
-    if LOOKUP * found**2 > limit * _studies(session):
+    if not are_few(session, session.scalar(select(func.count()).select_from(tagged)) or 0, limit):
         return None
     not_yet = select(Study.id).where(Study.changed_at >= 0.0)
-    return Study.id.in_(union(select(tagged.c.study_id), not_yet))
+    return select(union(select(tagged.c.study_id), not_yet).subquery().c.study_id)
+
+
+def are_few(session: Session, found: int, limit: int) -> bool:
+    """Tell whether so many studies are looked up sooner than `limit` of them are met in a row."""
+    return LOOKUP * found**2 <= limit * _studies(session)
 
 
 def tags_of_pattern(pattern: str) -> list[Filter]:

@@ -337,6 +337,16 @@ class ResultObjectRow(Base):
     created_at: Mapped[float]
 
 
+OF_FEW_STUDIES = text("kind NOT IN ('sr', 'sc')")
+"""What not every analysed study has. Literal for the same reason as `KEPT`."""
+Index(
+    "ix_result_object_of_few",
+    ResultObjectRow.kind,
+    sqlite_where=OF_FEW_STUDIES,
+    postgresql_where=OF_FEW_STUDIES,
+)
+
+
 class ResultEncoding(Base):
     """The same result object in a compressed transfer syntax, without loss."""
 

@@ -231,6 +231,8 @@ def test_every_kind_of_pixels_as_stored_and_uncompressed(site: Site, name: str) 
         ({"StudyDate": "{StudyDate}-", "ModalitiesInStudy": "MG,SEG"}, True),
         ({"StudyDate": "-19000101"}, False),
         ({"ModalitiesInStudy": "NM"}, False),
+        ({"ModalitiesInStudy": "SEG"}, True),
+        ({"ModalitiesInStudy": "DOC", "PatientID": "{PatientID}x"}, False),
         ({"AccessionNumber": "100%"}, False),
         ({"StudyInstanceUID": "1.2,{StudyInstanceUID}", "includefield": "all"}, True),
     ],

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-import viewer_api.dicomweb.search
+import viewer_api.dicomweb.conditions
 from ledger.database import reading, transaction
 from ledger.search import tags_of_pattern
 from ledger.store import FolderStore
@@ -96,5 +96,5 @@ def test_tags_lead_to_the_same_studies_as_reading_all(
         return sorted(int(row["0020000D"]["Value"][0][4:]) for row in rows)
 
     assert {asked: found(*asked) for asked in FOUND} == FOUND
-    monkeypatch.setattr(viewer_api.dicomweb.search, "few_with_tags", lambda *_: None)
+    monkeypatch.setattr(viewer_api.dicomweb.conditions, "few_with_tags", lambda *_: None)
     assert {asked: found(*asked) for asked in FOUND} == FOUND

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from ledger.domain import InstanceFacts
 from ledger.queries import study_counts
-from ledger.search import Filter, few_with_tags, has_tag, tags_of_pattern
 from ledger.store import Store
-from ledger.tables import Decision, Instance, ResultObjectRow, Revision, Series, Study
+from ledger.tables import Instance, Series, Study
 from ledger.web_tables import WorklistRow
 from viewer_api.dicomweb.attributes import (
     Attributes,
@@ -23,17 +22,14 @@ from viewer_api.dicomweb.attributes import (
     series_attributes,
     study_attributes,
 )
+from viewer_api.dicomweb.conditions import fitting, has_modality, with_instance, with_series
 from viewer_api.dicomweb.held import held_of_study, results_of_studies
 from viewer_api.dicomweb.matching import (
     INSTANCE,
     MORE,
     SERIES,
-    STUDY,
-    Kind,
     Question,
-    ends_of,
     fits,
-    is_pattern,
     values_of,
 )
 from viewer_api.errors import ImagesRemovedError, PageNotFoundError
@@ -42,26 +38,7 @@ BATCH = 50
 SCANNED = 500
 """Studies whose series or instances are looked at for one question about all of them."""
 MORE_STUDIES = f"Only the newest {SCANNED} studies that fit were looked at; ask for fewer studies."
-RESULT_KINDS = {"SR": "sr", "SEG": "seg", "OT": "sc", "DOC": "pdf"}
-"""Kind of our results by their modality."""
-DATE = 8
-"""Digits of a date; times may be cut short."""
 
-_COLUMNS: dict[str, InstrumentedAttribute[str]] = {
-    "StudyInstanceUID": Study.study_instance_uid,
-    "StudyDate": Study.study_date,
-    "StudyTime": Study.study_time,
-    "AccessionNumber": Study.accession_number,
-    "ReferringPhysicianName": Study.referring_physician_name,
-    "PatientName": Study.patient_name,
-    "PatientID": Study.patient_id,
-    "PatientBirthDate": Study.patient_birth_date,
-    "PatientSex": Study.patient_sex,
-    "StudyID": Study.study_id,
-    "StudyDescription": Study.study_description,
-}
-_TAGGED = ("PatientName", "PatientID", "AccessionNumber")
-"""Whose words are tags."""
 _FIELDS = {
     "SeriesInstanceUID": "series_instance_uid",
     "Modality": "modality",
@@ -97,7 +74,7 @@ class Searcher:
     def studies(self, question: Question) -> Answer:
         """Return studies, the last acquired first."""
         query = (
-            self._fitting(question, question.offset + question.limit)
+            fitting(self.session, question, question.offset + question.limit)
             .offset(question.offset)
             .limit(question.limit + 1)
         )
@@ -163,24 +140,15 @@ class Searcher:
             said = (*said, MORE_STUDIES)  # no further page would have what is left out
         return Answer(rows[: question.limit], said)
 
-    def _fitting(self, question: Question, limit: int) -> Select[Study]:
-        """Choose the studies that fit, of which the first `limit` are wanted."""
-        conditions = [_condition(keyword, value) for keyword, value in question.study.items()]
-        conditions.append(Study.expired_at.is_(None))
-        tags = [tag for asked in question.study.items() for tag in _tags(*asked)]
-        if (few := few_with_tags(self.session, tags, limit)) is not None:
-            conditions.append(few)
-        return select(Study).where(*conditions).order_by(Study.study_date.desc(), Study.id.desc())
-
     def _candidates(self, question: Question) -> Iterator[Study]:
-        query = self._fitting(question, SCANNED)
+        query = fitting(self.session, question, SCANNED)
         uids = {**question.series, **question.instance}
         if "SOPInstanceUID" in uids:
-            query = query.where(_with_instance(values_of(uids["SOPInstanceUID"])))
+            query = query.where(with_instance(values_of(uids["SOPInstanceUID"])))
         elif "SeriesInstanceUID" in uids:
-            query = query.where(_with_series(values_of(uids["SeriesInstanceUID"])))
+            query = query.where(with_series(values_of(uids["SeriesInstanceUID"])))
         elif "Modality" in uids:
-            query = query.where(_has_modality(values_of(uids["Modality"])))
+            query = query.where(has_modality(values_of(uids["Modality"])))
         for start in range(0, SCANNED, BATCH):
             rows = self.session.scalars(query.offset(start).limit(BATCH)).all()
             yield from rows
@@ -235,77 +203,6 @@ class Searcher:
                 )
             )
         return rows
-
-
-def _condition(keyword: str, wanted: str) -> ColumnElement[bool]:
-    if keyword == "ModalitiesInStudy":
-        return _has_modality(values_of(wanted))
-    column, kind = _COLUMNS[keyword], STUDY[keyword]
-    if kind is Kind.LIST:
-        return column.in_(values_of(wanted))
-    if kind is Kind.RANGE:
-        return and_(*_between(column, *ends_of(wanted)))
-    if _is_like(keyword, wanted):
-        return column.ilike(_like(wanted), escape="\\")
-    return column == wanted
-
-
-def _is_like(keyword: str, wanted: str) -> bool:
-    return STUDY[keyword] is Kind.NAME or is_pattern(wanted)
-
-
-def _tags(keyword: str, wanted: str) -> list[Filter]:
-    """Return tags that studies have which fit; others have them too."""
-    if keyword in _TAGGED and _is_like(keyword, wanted):
-        return tags_of_pattern(wanted)
-    modalities = values_of(wanted) if keyword == "ModalitiesInStudy" else []
-    is_one = len(modalities) == 1 and modalities[0] not in RESULT_KINDS
-    return [("modality", modalities[0], False)] if is_one else []
-
-
-def _between(
-    column: InstrumentedAttribute[str], start: str, end: str
-) -> Iterator[ColumnElement[bool]]:
-    yield column >= (start or "0")
-    if end:  # until 11 means until 11:59
-        yield or_(column <= end, column.startswith(end)) if len(end) < DATE else column <= end
-
-
-def _like(wanted: str) -> str:
-    for special in ("\\", "%", "_"):
-        wanted = wanted.replace(special, f"\\{special}")
-    return wanted.replace("*", "%").replace("?", "_")
-
-
-def _has_modality(modalities: Sequence[str]) -> ColumnElement[bool]:
-    kinds = [RESULT_KINDS[one] for one in modalities if one in RESULT_KINDS]
-    found = [has_tag(Study.id, "modality", one) for one in modalities]
-    if kinds:
-        revisions = _result_revisions(ResultObjectRow.kind.in_(kinds))
-        found.append(revisions.where(Revision.study_id == Study.id).exists())
-    return or_(*found)
-
-
-def _with_series(uids: Sequence[str]) -> ColumnElement[bool]:
-    received = select(Series.study_id).where(Series.series_instance_uid.in_(uids))
-    results = _result_revisions(ResultObjectRow.series_instance_uid.in_(uids))
-    return or_(Study.id.in_(received), Study.id.in_(results))
-
-
-def _with_instance(uids: Sequence[str]) -> ColumnElement[bool]:
-    received = select(Series.study_id).join(Instance).where(Instance.sop_instance_uid.in_(uids))
-    results = _result_revisions(ResultObjectRow.sop_instance_uid.in_(uids))
-    return or_(Study.id.in_(received), Study.id.in_(results))
-
-
-def _result_revisions(which: ColumnElement[bool]) -> Select[int]:
-    """Choose the studies of revisions with such a result."""
-    return (
-        select(Revision.study_id)
-        .join(Decision, Decision.revision_id == Revision.id)
-        .join(ResultObjectRow, ResultObjectRow.decision_id == Decision.id)
-        .where(which)
-    )
 
 
 def _fits(facts: InstanceFacts, wanted: dict[str, str]) -> bool:
