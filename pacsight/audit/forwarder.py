@@ -1,8 +1,10 @@
 """The event log to the audit collector: in order, at least once, however long it was down.
 
 The log itself is the spool. How far it was sent stands in the ledger and moves on only when the
-collector has closed a connection in good order. One process sends at a time; if it dies, another
-takes over and may send its last batch again.
+collector has closed a connection in good order. A collector that is killed may have read what it
+has not written, and its machine closes for it: so when it is found gone, what it got shortly before
+is sent once more. One process sends at a time; if it dies, another takes over and may send its last
+batch again.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 import uuid
+from collections import deque
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, or_, select, update
@@ -21,12 +25,15 @@ from ledger.tables import AuditForwarding, Event
 from pacsight.audit.config import AuditConfig, CollectorConfig
 from pacsight.audit.syslog import format_message, send_messages
 from pacsight.audit.trail import Ourselves, message_of
+from pacsight.errors import CollectorError
 from pacsight.work import INSERT
 
 logger = logging.getLogger(__name__)
 
 BATCH = 200
 """Events of one connection."""
+DOUBTFUL_S = 10.0
+"""How long before a collector is found gone it may have kept messages in memory only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,9 @@ class Forwarder:
         self._collector = collector
         self._ourselves = ourselves
         self._holder = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._lately: deque[tuple[float, int]] = deque()
+        """when, by the monotonic clock, and after which number each batch was sent first"""
+        self._sent_twice = 0
         self._lease_s = 2 * collector.timeout_s + 20.0
 
     def forward(self) -> int:
@@ -78,9 +88,29 @@ class Forwarder:
         with reading(self._database) as session:
             batch = self._batch(session)
         if batch.messages:
-            send_messages(self._collector, batch.messages)
-        self._sent(batch)
+            try:
+                send_messages(self._collector, batch.messages)
+            except CollectorError:
+                self._step_back(batch.first)
+                raise
+            self._forget_settled()
+            if batch.last > self._sent_twice:
+                new = max(batch.first, self._sent_twice)
+                self._lately.append((time.monotonic(), new))
+        self._move(batch.last)
         return batch.last - batch.first
+
+    def _step_back(self, sent: int) -> None:
+        """Take back what was sent lately, but nothing twice."""
+        self._forget_settled()
+        if self._lately:
+            self._move(self._lately[0][1])
+            self._lately.clear()
+            self._sent_twice = sent
+
+    def _forget_settled(self) -> None:
+        while self._lately and self._lately[0][0] < time.monotonic() - DOUBTFUL_S:
+            self._lately.popleft()
 
     def stop(self) -> None:
         """Let another go on at once."""
@@ -125,7 +155,7 @@ class Forwarder:
         last = start if not events else int(events[-1].number or start)
         return _Batch(messages, start, last)
 
-    def _sent(self, batch: _Batch) -> None:
+    def _move(self, sent_number: int) -> None:
         with transaction(self._database) as session:
             session.execute(
                 update(AuditForwarding)
@@ -133,5 +163,5 @@ class Forwarder:
                     AuditForwarding.collector == self._collector.name,
                     AuditForwarding.holder == self._holder,
                 )
-                .values(sent_number=batch.last)
+                .values(sent_number=sent_number)
             )
