@@ -126,7 +126,7 @@ def _count(session: Session, one: Filter) -> int:
 
 def _filters(search: Search) -> list[Filter]:
     """Return what a study's tags have to be."""
-    typed = sorted(words(search.text), key=len, reverse=True)
+    typed = sorted(dict.fromkeys(words(search.text)), key=len, reverse=True)
     exact = [
         ("finding", search.finding),
         ("model", search.model),

@@ -263,6 +263,11 @@ def test_paging_and_series_and_instances_of_all_studies(
     mr = http.get("/series?Modality=MR").json()
     assert {values(row, "Modality") for row in mr} == {"MR"}
     assert all(values(row, "StudyInstanceUID") for row in mr)
+    seg = http.get("/series?Modality=SEG").json()
+    assert {values(row, "Modality") for row in seg} == {"SEG"}
+    assert len(seg) == 2  # one was received, one is a result
+    assert site.study in {values(row, "StudyInstanceUID") for row in seg}
+    assert http.get("/series?Modality=XX").status_code == 204
     one = site.slices[0]
     rows = http.get("/instances", params={"SOPInstanceUID": one.SOPInstanceUID}).json()
     assert [values(row, "Rows") for row in rows] == [SIDE]

@@ -44,6 +44,7 @@ _TAGGED = ("PatientName", "PatientID", "AccessionNumber")
 def fitting(session: Session, question: Question, limit: int) -> Select[Study]:
     """Choose the studies that fit, of which the first `limit` are wanted; the last acquired first.
 
+    Where series or instances are asked for, also those that have none that fits may be among them.
     Where tags tell that few can fit, those are looked at; else studies are read in their order.
     """
     asked = question.study.items()
@@ -51,10 +52,20 @@ def fitting(session: Session, question: Question, limit: int) -> Select[Study]:
     patterns = [
         value for keyword, value in asked if keyword in _TAGGED and _is_like(keyword, value)
     ]
+    modalities = [value for keyword, value in asked if keyword == "ModalitiesInStudy"]
+    parts = {**question.series, **question.instance}
+    if "SOPInstanceUID" in parts:
+        conditions.append(_with_instance(values_of(parts["SOPInstanceUID"])))
+    elif "SeriesInstanceUID" in parts:
+        conditions.append(_with_series(values_of(parts["SeriesInstanceUID"])))
+    elif "Modality" in parts:
+        modalities.append(parts["Modality"])
+        conditions.append(_has_modality(values_of(parts["Modality"])))
     tags = [tag for pattern in patterns for tag in tags_of_pattern(pattern)]
-    few: list[SelectBase | None] = [few_with_tags(session, tags, limit)]
-    if len(modalities := values_of(question.study.get("ModalitiesInStudy", ""))) == 1:
-        few.append(_few_of_modality(session, modalities[0], limit))
+    few: list[SelectBase | None] = [
+        few_with_tags(session, tags, limit),
+        *(_few_of_modality(session, one, limit) for one in modalities),
+    ]
     conditions += [Study.id.in_(ids) for ids in few if ids is not None]
     conditions.append(Study.expired_at.is_(None))
     return select(Study).where(*conditions).order_by(Study.study_date.desc(), Study.id.desc())
@@ -62,7 +73,7 @@ def fitting(session: Session, question: Question, limit: int) -> Select[Study]:
 
 def _condition(keyword: str, wanted: str) -> ColumnElement[bool]:
     if keyword == "ModalitiesInStudy":
-        return has_modality(values_of(wanted))
+        return _has_modality(values_of(wanted))
     column, kind = _COLUMNS[keyword], STUDY[keyword]
     if kind is Kind.LIST:
         return column.in_(values_of(wanted))
@@ -77,9 +88,10 @@ def _is_like(keyword: str, wanted: str) -> bool:
     return STUDY[keyword] is Kind.NAME or is_pattern(wanted)
 
 
-def _few_of_modality(session: Session, modality: str, limit: int) -> SelectBase | None:
+def _few_of_modality(session: Session, wanted: str, limit: int) -> SelectBase | None:
+    modality, *others = values_of(wanted) or [""]
     kind = RESULT_KINDS.get(modality)
-    if kind in ("sr", "sc"):
+    if others or kind in ("sr", "sc"):
         return None
     few = few_with_tags(session, [("modality", modality, False)], limit)
     if few is None or kind is None:
@@ -104,8 +116,7 @@ def _like(wanted: str) -> str:
     return wanted.replace("*", "%").replace("?", "_")
 
 
-def has_modality(modalities: Sequence[str]) -> ColumnElement[bool]:
-    """Choose studies with images or results of one of these modalities."""
+def _has_modality(modalities: Sequence[str]) -> ColumnElement[bool]:
     kinds = [RESULT_KINDS[one] for one in modalities if one in RESULT_KINDS]
     found = [has_tag(Study.id, "modality", one) for one in modalities]
     if kinds:
@@ -114,15 +125,13 @@ def has_modality(modalities: Sequence[str]) -> ColumnElement[bool]:
     return or_(*found)
 
 
-def with_series(uids: Sequence[str]) -> ColumnElement[bool]:
-    """Choose the studies of series, received or ours."""
+def _with_series(uids: Sequence[str]) -> ColumnElement[bool]:
     received = select(Series.study_id).where(Series.series_instance_uid.in_(uids))
     results = _with_results(ResultObjectRow.series_instance_uid.in_(uids))
     return Study.id.in_(union(received, results))
 
 
-def with_instance(uids: Sequence[str]) -> ColumnElement[bool]:
-    """Choose the studies of instances, received or ours."""
+def _with_instance(uids: Sequence[str]) -> ColumnElement[bool]:
     received = select(Series.study_id).join(Instance).where(Instance.sop_instance_uid.in_(uids))
     results = _with_results(ResultObjectRow.sop_instance_uid.in_(uids))
     return Study.id.in_(union(received, results))

@@ -22,7 +22,7 @@ from viewer_api.dicomweb.attributes import (
     series_attributes,
     study_attributes,
 )
-from viewer_api.dicomweb.conditions import fitting, has_modality, with_instance, with_series
+from viewer_api.dicomweb.conditions import fitting
 from viewer_api.dicomweb.held import held_of_study, results_of_studies
 from viewer_api.dicomweb.matching import (
     INSTANCE,
@@ -30,7 +30,6 @@ from viewer_api.dicomweb.matching import (
     SERIES,
     Question,
     fits,
-    values_of,
 )
 from viewer_api.errors import ImagesRemovedError, PageNotFoundError
 
@@ -142,13 +141,6 @@ class Searcher:
 
     def _candidates(self, question: Question) -> Iterator[Study]:
         query = fitting(self.session, question, SCANNED)
-        uids = {**question.series, **question.instance}
-        if "SOPInstanceUID" in uids:
-            query = query.where(with_instance(values_of(uids["SOPInstanceUID"])))
-        elif "SeriesInstanceUID" in uids:
-            query = query.where(with_series(values_of(uids["SeriesInstanceUID"])))
-        elif "Modality" in uids:
-            query = query.where(has_modality(values_of(uids["Modality"])))
         for start in range(0, SCANNED, BATCH):
             rows = self.session.scalars(query.offset(start).limit(BATCH)).all()
             yield from rows
