@@ -40,17 +40,19 @@ class QueryJournal:
 
     def _write(self, peer: Destination, level: str, uid: str, keywords: tuple[str, ...]) -> None:
         now = self._clock()
-        if not self._recent.is_new(f"{peer.ae_title}@{peer.host}", level, uid, now):
-            return
-        with transaction(self._database) as session:
-            record(
-                session,
-                actor=peer.ae_title,
-                action=QUERIED,
-                subject=uid,
-                detail={"address": peer.host, "level": level, "keys": list(keywords)},
-                now=now,
-            )
+        detail = {"address": peer.host, "level": level, "keys": list(keywords)}
+        with self._recent.noting(f"{peer.ae_title}@{peer.host}", level, uid, now) as is_new:
+            if not is_new:
+                return
+            with transaction(self._database) as session:
+                record(
+                    session,
+                    actor=peer.ae_title,
+                    action=QUERIED,
+                    subject=uid,
+                    detail=detail,
+                    now=now,
+                )
 
 
 def ask_source(

@@ -21,5 +21,6 @@ def journal(context: WebContext, user: Principal, action: str, uid: str, **detai
 
 def note_visit(context: WebContext, user: Principal, uid: str) -> None:
     """Write down that somebody looks at a study, once a visit: also without its page."""
-    if context.accesses.is_new(user.login, VIEWED, uid, context.clock()):
-        journal(context, user, VIEWED, uid)
+    with context.accesses.noting(user.login, VIEWED, uid, context.clock()) as is_new:
+        if is_new:
+            journal(context, user, VIEWED, uid)

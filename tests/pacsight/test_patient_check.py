@@ -15,8 +15,9 @@ from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, generate
 from sqlalchemy import Engine, select
 
 from dicom_out.destination import Destination
-from ledger.database import reading, transaction
+from ledger.database import migrate, open_database, reading, transaction
 from ledger.domain import DeliveryState
+from ledger.errors import LedgerError
 from ledger.patients import Patient
 from ledger.queries import find_study, study_report
 from ledger.tables import Decision, Delivery, Event, Job, ResultObjectRow, Revision, Study
@@ -206,6 +207,21 @@ def test_silent_source_is_no_error(sqlite_engine: Engine) -> None:
     journal = QueryJournal(sqlite_engine, lambda: 1.0)
     assert ask_source("PACSIGHT", journal, source, "1.2.3") is None
     assert queries(sqlite_engine, "1.2.3") == [], "nothing was asked"
+
+
+def test_question_that_could_not_be_written_down_is_written_down_the_next_time(
+    sqlite_url: str,
+) -> None:
+    engine = open_database(sqlite_url)
+    peer = Destination(name="pacs", ae_title="ORTHANC", host="pacs", port=104)
+    note = QueryJournal(engine, lambda: 1.0).of(peer)
+    with pytest.raises(LedgerError):  # nothing is asked then
+        note("STUDY", "1.2.3", ("PatientID",))
+    migrate(engine)
+    for _ in range(2):
+        note("STUDY", "1.2.3", ("PatientID",))
+    assert len(queries(engine, "1.2.3")) == 1
+    engine.dispose()
 
 
 def test_results_of_before_a_decision_are_not_sent(sqlite_engine: Engine, tmp_path: Path) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from fastapi import Request
 
-from ledger.database import transaction
-from ledger.events import record
 from viewer_api.context import WebContext
 from viewer_api.guests import DICOMWEB
+from viewer_api.journal import journal
 from viewer_api.roles import Principal
 
 PREFIX = DICOMWEB.rstrip("/")
@@ -15,6 +14,7 @@ STUDY = "/studies/{study}"
 SERIES = STUDY + "/series/{series}"
 INSTANCE = SERIES + "/instances/{instance}"
 TAG = "DICOMweb"
+RETRIEVED = "study.retrieved"
 
 
 def base_url(request: Request, context: WebContext) -> str:
@@ -25,13 +25,6 @@ def base_url(request: Request, context: WebContext) -> str:
 
 def accessed(context: WebContext, user: Principal, study: str) -> None:
     """Write down that somebody looks into a study, once for all requests of a viewer."""
-    if context.accesses.is_new(user.login, "study.retrieved", study, context.clock()):
-        with transaction(context.database) as session:
-            record(
-                session,
-                actor=user.login,
-                action="study.retrieved",
-                subject=study,
-                detail={"by": "dicom-web"},
-                now=context.clock(),
-            )
+    with context.accesses.noting(user.login, RETRIEVED, study, context.clock()) as is_new:
+        if is_new:
+            journal(context, user, RETRIEVED, study, by="dicom-web")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from ledger.database import reading, transaction
-from ledger.events import record
+from ledger.database import reading
 from viewer_api.access import Reader
 from viewer_api.context import Web, WebContext
 from viewer_api.dicomweb.addresses import PREFIX, SERIES, STUDY, TAG, accessed, base_url
@@ -14,9 +13,11 @@ from viewer_api.dicomweb.description import REFUSALS, search
 from viewer_api.dicomweb.matching import Level, Question, parse
 from viewer_api.dicomweb.media import JSON, wants_json
 from viewer_api.dicomweb.search import Answer, Searcher
+from viewer_api.journal import journal
 from viewer_api.roles import Principal
 
 NO_CONTENT = 204
+SEARCHED = "worklist.searched"
 
 router = APIRouter(prefix=PREFIX, tags=[TAG], responses=REFUSALS, default_response_class=Response)
 
@@ -29,17 +30,11 @@ def _question(level: Level, request: Request) -> Question:
 def _searched(context: WebContext, user: Principal, question: Question, study: str | None) -> None:
     if study is not None:
         accessed(context, user, study)
-    elif context.accesses.is_new(user.login, "worklist.searched", "", context.clock()):
-        asked = sorted({**question.study, **question.series, **question.instance})
-        with transaction(context.database) as session:
-            record(
-                session,
-                actor=user.login,
-                action="worklist.searched",
-                subject="dicom-web",
-                detail={"asked_by": asked},  # which fields, not what for: it may be a name
-                now=context.clock(),
-            )
+        return
+    with context.accesses.noting(user.login, SEARCHED, "", context.clock()) as is_new:
+        if is_new:  # which fields were asked by, not what for: it may be a name
+            asked = sorted({**question.study, **question.series, **question.instance})
+            journal(context, user, SEARCHED, "dicom-web", asked_by=asked)
 
 
 def _json(found: Answer) -> Response:
