@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import socket
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -19,9 +20,10 @@ from ledger.events import record
 from ledger.seal import seal_events
 from ledger.tables import Event
 from pacsight.settings import Settings
-from pacsight.web import _self_test
+from pacsight.web import _listen, _self_test
 from tests.dicom_out.scripted_pacs import scripted_pacs
 from tests.viewer_api.conftest import Browser, make_context
+from viewer_api.config import WebConfig
 from viewer_api.context import WebContext
 from viewer_api.routes.operations import PAGE
 
@@ -96,3 +98,12 @@ def test_self_test_says_what_the_destination_took_and_what_to_look_for(
     assert event.detail["delivered"]["sr"] is True
     assert event.detail["delivered"]["seg"] is False
     assert one.submit("/operations/destinations/nobody/selftest") == 404
+
+
+def test_answers_do_not_wait_for_the_clients_acknowledgement(tmp_path: Path) -> None:
+    with (
+        _listen(Settings(data_dir=tmp_path, web=WebConfig(port=0))) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
