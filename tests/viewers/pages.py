@@ -23,13 +23,14 @@ from pydicom import Dataset, dcmread
 
 from dicom_out.delivery import send
 from dicom_out.profile import STANDARD
-from ledger.database import reading, transaction
-from ledger.operations import last_ready_workers
+from ledger.database import transaction
 from pacsight.samples import SamplePatient, chest_radiograph, ct_series
 from pacsight.selftest import SIDE, SLICES, bundle_of
 from pacsight.waiting import is_listening
 from tests.peers.process import free_port, program, wait_until
 from tests.peers.storage_scp import StorageScp
+from tests.scp.raw_peer import EXPLICIT_LITTLE, RawPeer, store_message
+from tests.scp.received import data_set_bytes
 from tests.service import REPOSITORY, Service
 from tests.viewer_api.drawn import fundus_jpeg, volume_nifti, xray_png
 from viewer_api.accounts import add_user
@@ -158,9 +159,25 @@ def fill(site: Site, chromium: Browser, folder: Path) -> None:
     page.goto(site.studies["radiograph"])
     page.fill("[name=comment]", "Agreed: lower left field.")
     page.click("button[value=accepted]")
+    page.goto("/upload")
+    page.set_input_files("#files", [str(folder / "chest.png"), str(folder / "eye.jpg")])
+    expect(page.locator("#list li[data-kind=taken]")).to_have_count(2, timeout=PATIENCE_MS)
+    page.click("#go")
+    page.wait_for_url("**/uploads/**")
+    PAGES["uploaded"] = page.url.removeprefix(site.url)
     context.close()
-    with reading(site.service.ledger) as session:
-        assert last_ready_workers(session)
+    site.pacs.status = 0xA900  # another study than the PACS expects: it will never take it
+    whole = chest_radiograph(6, consolidation=True, patient=BRUNO)
+    with RawPeer(site.service.port).associate((whole.SOPClassUID, [EXPLICIT_LITTLE])) as peer:
+        for uid, body in {
+            whole.SOPInstanceUID: data_set_bytes(whole),
+            cut.SOPInstanceUID: data_set_bytes(cut)[:-5000],
+        }.items():
+            peer.send(store_message(body, instance_uid=uid, class_uid=whole.SOPClassUID))
+            assert peer.read_status() == 0
+    site.studies["undelivered"] = f"/studies/{whole.StudyInstanceUID}"
+    site.service.wait_until_settled(str(whole.StudyInstanceUID), timeout_s=200)
+    site.pacs.status = 0x0000
 
 
 ANYBODY = {"home": "/", "login": "/login"}
@@ -171,7 +188,7 @@ PAGES = {
     "events": "/operations/events", "deliveries": "/operations/deliveries",
     "destinations": "/operations/destinations", "users": "/operations/users",
 }  # fmt: skip
-READER = ("upload", "history")
+READER = ("upload", "history", "uploaded")
 """Seen as a radiologist, the rest as an administrator."""
 TRANSLATED = ("start", "worklist", "upload", "operations", "account", "users")
 
@@ -201,11 +218,34 @@ def pictures(site: Site, chromium: Browser, folder: Path) -> None:
             if is_english or name in TRANSLATED:
                 who = "rosa" if name in READER else "adam"
                 look_at(pages[who], path, folder / f"{name}-{look}.png")
+        if is_english:
+            act(pages, folder, look)
         for name, path in site.studies.items():
             if name != "cut" and (is_english or name in ("radiograph", "ct")):
                 look_at(pages["rosa"], path, folder / f"study-{name}-{look}.png")
         for context in people.values():
             context.close()
+
+
+def act(pages: dict[str, Page], folder: Path, look: str) -> None:
+    """Take pictures of what pages answer when something is done."""
+    page, notes = pages["rosa"], folder / "notes.png"
+    notes.write_text("no picture at all")
+    page.goto("/upload")
+    page.set_input_files("#files", [str(notes), str(folder / f"login-{look}.png")])
+    expect(page.locator("#list li[data-kind]")).to_have_count(2, timeout=PATIENCE_MS)
+    page.screenshot(path=folder / f"uploading-{look}.png", full_page=True)
+    notes.unlink()
+    page = pages["adam"]
+    page.goto("/operations/destinations")
+    page.click("button:has-text('self-test')")
+    expect(page.locator(".note")).to_be_visible(timeout=PATIENCE_MS)
+    page.screenshot(path=folder / f"self-test-{look}.png", full_page=True)
+    page.goto("/account")
+    page.fill("[name=name]", "Viewer")
+    page.click("button:has-text('Make a token')")
+    expect(page.locator("#token")).to_be_visible()
+    page.screenshot(path=folder / f"token-{look}.png", full_page=True)
 
 
 def document(site: Site, chromium: Browser, folder: Path) -> None:
