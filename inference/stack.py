@@ -24,13 +24,12 @@ from inference.errors import (
     UnevenSlicesError,
 )
 from ledger.domain import InstanceFacts
-from ledger.slices import slice_normal
+from ledger.slices import are_parallel, slice_normal
 
 LARGEST_DEVIATION = 0.05
 """How far a slice may be from its place, as a share of the distance of slices."""
 LARGEST_SHEAR = 0.02
 """How far a slice may be shifted sideways against its neighbour, as a share of their distance."""
-_ANGLE = 1e-3
 _UNIT = 0.01
 
 Vector = NDArray[np.float64]
@@ -142,7 +141,7 @@ def _check_alike(planes: Sequence[Plane]) -> None:
             raise FramesOfReferenceDifferError(
                 "The slices of the series have different frames of reference."
             )
-        if np.abs(np.subtract(plane.orientation, first.orientation)).max() > _ANGLE:
+        if not are_parallel(plane.orientation, first.orientation):
             raise OrientationsDifferError("The slices of the series are not parallel.")
         if not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=1e-3):
             raise PixelSpacingsDifferError(

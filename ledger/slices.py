@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from ledger.domain import InstanceFacts
 
+ANGLE = 1e-3
+"""How far direction cosines of parallel slices may be apart."""
+
 
 def slice_normal(orientation: Sequence[float]) -> tuple[float, float, float]:
     """Return the normal of a slice: of length 1 if its six direction cosines are right.
@@ -26,8 +29,17 @@ def along_normal(position: Sequence[float], orientation: Sequence[float]) -> flo
     return sum(x * y for x, y in zip(position, slice_normal(orientation), strict=True))
 
 
+def are_parallel(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Tell whether two Image Orientations are the same, as far as scanners write them alike."""
+    return len(one) == len(other) and all(
+        abs(x - y) <= ANGLE for x, y in zip(one, other, strict=True)
+    )
+
+
 def images_left_out(study: Iterable[InstanceFacts], slices: Sequence[str]) -> int:
     """Count the images of a series that a volume of it leaves out, such as those of other phases.
+
+    None, where objects of the volume have since been replaced by some with fewer frames.
 
     Parameters
     ----------
@@ -40,4 +52,4 @@ def images_left_out(study: Iterable[InstanceFacts], slices: Sequence[str]) -> in
     used = set(slices)
     series = {one.series_instance_uid for one in images if one.sop_instance_uid in used}
     frames = (max(1, one.number_of_frames) for one in images if one.series_instance_uid in series)
-    return sum(frames) - len(slices)
+    return max(0, sum(frames) - len(slices))

@@ -27,6 +27,7 @@ from pacsight.monitoring.collectors import DiskCollector
 from pacsight.monitoring.metrics import REGISTRY
 from pacsight.monitoring.server import Monitor, Probes
 from pacsight.monitoring.tracing import Tracer
+from pacsight.peers import QueryJournal
 from pacsight.program import journalled
 from pacsight.proofs import Prover
 from pacsight.retention import Retention
@@ -87,7 +88,14 @@ def _work(
     models = ModelServer(registry, settings.inference_config(), has_gates=True)
     tracer = Tracer.to_endpoint("worker", settings.monitoring.otlp_endpoint)
     context = StageContext(
-        settings, database, settings.open_store(), registry, models, time.time, tracer
+        settings,
+        database,
+        settings.open_store(),
+        registry,
+        models,
+        time.time,
+        QueryJournal(database, time.time),
+        tracer,
     )
     identity = Identity.draw(name, spool_identity(settings.spool_dir), tuple(queues))
     engine = DurableEngine(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ FIGURES = {
     "dice": "Dice", "mean_iou": "mean IoU", "quadratic_kappa": "quadratic kappa",
 }  # fmt: skip
 """What people call them; shown in this order where a model has them."""
-_PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 
 
 def figures(package: ModelPackage) -> list[dict[str, Any]]:
@@ -53,7 +51,9 @@ def card_html(folder: Path) -> str:
         text = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     except OSError:
         return ""
-    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(_PICTURE.sub("", text))
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown.add_render_rule("image", lambda *_: "")
+    html = markdown.render(text)
     scrolled = html.replace(
         "<table>", '<div class="scroll" tabindex="0"><table>'
     )  # by keyboard too

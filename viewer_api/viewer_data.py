@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ledger.domain import InstanceFacts, ObjectState
-from ledger.slices import along_normal
+from ledger.slices import along_normal, are_parallel
 from ledger.tables import (
     Decision,
     Instance,
@@ -64,11 +64,11 @@ def in_place(images: list[tuple[InstanceFacts, int]]) -> list[tuple[InstanceFact
     By Instance Number where they are no slices, not parallel, or several lie in one place.
     """
     images = sorted(images, key=lambda one: (one[0].instance_number, one[0].sop_instance_uid))
-    orientations = {tuple(round(one, 4) for one in facts.image_orientation) for facts, _ in images}
-    if len(orientations) > 1 or not all(facts.image_position for facts, _ in images):
-        return images
-    (orientation,) = orientations
-    if not orientation:
+    orientation = images[0][0].image_orientation
+    if not orientation or not all(
+        facts.image_position and are_parallel(facts.image_orientation, orientation)
+        for facts, _ in images
+    ):
         return images
     places = [along_normal(facts.image_position, orientation) for facts, _ in images]
     if len({round(place, 3) for place in places}) < len(images):

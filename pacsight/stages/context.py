@@ -29,6 +29,7 @@ from ledger.tables import (
 )
 from pacsight.errors import StageError
 from pacsight.monitoring.tracing import OFF, Tracer
+from pacsight.peers import QueryJournal
 from pacsight.settings import Settings
 from scp.errors import StudyHeldError
 from scp.spool import open_object
@@ -36,7 +37,7 @@ from scp.spool import open_object
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """Settings, the ledger, the store, the models and a clock (seconds since 1970 UTC)."""
+    """Settings, the ledger, the store, the models, a clock (seconds since 1970 UTC), and more."""
 
     settings: Settings
     database: Engine
@@ -44,6 +45,8 @@ class StageContext:
     registry: Registry
     models: ModelServer
     clock: Callable[[], float]
+    queries: QueryJournal
+    """of what peers are asked"""
     tracer: Tracer = OFF
 
 

@@ -19,7 +19,7 @@ from ledger.events import record
 from ledger.facts import read_text_value
 from ledger.patients import Patient, differences, is_renamed
 from ledger.tables import ResultObjectRow, Study
-from pacsight.peers import QueryJournal, ask_patient
+from pacsight.peers import ask_patient
 from pacsight.stages.context import StageContext, study_of
 from pacsight.work import Work
 from scp.completeness import Confidence, Verdict
@@ -51,8 +51,7 @@ def refuse_patient(
     title = context.settings.scp.ae_title
     there = None
     if destination.checks_patient:
-        journal = QueryJournal(context.database, context.clock)
-        there = ask_patient(title, journal, destination, uid)
+        there = ask_patient(title, context.queries, destination, uid)
     with transaction(context.database) as session:
         study = session.get_one(Study, study_of(session, work.revision_id).id, with_for_update=True)
         code, message = _judge(session, study, written, there, destination, context.clock())

@@ -23,3 +23,4 @@ def test_images_of_the_same_series_count_and_frames_one_by_one() -> None:
     assert images_left_out([*phases, *others], uids) == 0
     cine = image(1, "1.3", frames=20)
     assert images_left_out([cine, *phases], [cine.sop_instance_uid] * 10) == 10
+    assert images_left_out([image(1, "1.3", frames=4)], [cine.sop_instance_uid] * 10) == 0

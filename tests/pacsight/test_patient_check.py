@@ -70,6 +70,7 @@ class Outbox:
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             lambda: 100.0,
+            QueryJournal(engine, lambda: 100.0),
         )
         report = radiograph(StudyInstanceUID=self.study, SOPInstanceUID=self.result, **OURS)
         del report.PixelData
@@ -109,10 +110,11 @@ def test_real_pacs_decides_whose_results_leave(
 
     # it does not know the study, or knows it as the same patient's: sent
     unknown = Outbox(sqlite_engine, tmp_path, pacs.dicom_port)
-    journal = QueryJournal(sqlite_engine, lambda: 100.0)
+    journal = unknown.context.queries
     (there,) = unknown.context.settings.destinations
     assert ask_patient("PACSIGHT", journal, there, unknown.study) is None
     assert unknown.deliver().state == DeliveryState.DELIVERED
+    assert len(queries(sqlite_engine, unknown.study)) == 1, "asked again soon"
     assert pacs.instances()
 
     def at_pacs(**patient: str) -> Outbox:

@@ -56,6 +56,7 @@ class Days(Outbox):
             None,
             None,
             lambda: self.now,  # type: ignore[arg-type]
+            self.context.queries,
         )
         self.prover = Prover(settings, engine, lambda: self.now)
         self.results = [self.result]

@@ -28,6 +28,7 @@ from ledger.tables import (
     Study,
 )
 from pacsight.dispatcher import due_deliveries, mark_started
+from pacsight.peers import QueryJournal
 from pacsight.samples import chest_radiograph
 from pacsight.settings import Settings
 from pacsight.stages import perform
@@ -60,8 +61,9 @@ def context(sqlite_engine: Engine, tmp_path: Path) -> StageContext:
     )
     registry = scan_models(tmp_path / "models")
     models = ModelServer(registry, InferenceConfig(backend="torch"), has_gates=True)
+    queries = QueryJournal(sqlite_engine, lambda: 100.0)
     return StageContext(
-        settings, sqlite_engine, settings.open_store(), registry, models, lambda: 100.0
+        settings, sqlite_engine, settings.open_store(), registry, models, lambda: 100.0, queries
     )
 
 

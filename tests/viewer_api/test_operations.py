@@ -74,6 +74,8 @@ def test_events_are_found_by_day_page_by_page(browser: Open, context: WebContext
     rest = one.get(f"/operations/events{html.unescape(older[1])}").text
     assert rest.count("2026-01-06 12:00") == 1
     assert "2026-01-05 12:00" not in rest
+    whole = one.get("/operations/events?actor=x&since=0001-01-01&until=9999-12-31").text
+    assert whole.count("/studies/1.2") == PAGE, "no day is too early or too late to ask for"
 
 
 def test_self_test_says_what_the_destination_took_and_what_to_look_for(

@@ -44,6 +44,8 @@ def image(number: int, z: float, uid: int, **more: Any) -> tuple[InstanceFacts, 
 def test_slices_are_numbered_as_results_number_them() -> None:
     downwards = [image(number, -5.0 * number, number) for number in (1, 2, 3)]
     assert [uid for _, uid in in_place(downwards)] == [3, 2, 1], "along the normal: to the head"
+    nearly = replace(downwards[0][0], image_orientation=(0.99994, 0.00006, 0.0, 0.0, 1.0, 0.0)), 1
+    assert [uid for _, uid in in_place([nearly, *downwards[1:]])] == [3, 2, 1], "parallel"
     phases = [image(number, 5.0 * (number % 2), number) for number in (4, 1, 3, 2)]
     assert [uid for _, uid in in_place(phases)] == [1, 2, 3, 4], "several in one place"
     localizer = image(4, 0.0, 4)

@@ -73,7 +73,7 @@ class Searcher:
     def studies(self, question: Question) -> Answer:
         """Return studies, the last acquired first."""
         query = (
-            fitting(self.session, question, question.offset + question.limit)
+            fitting(self.session, question, question.offset + question.limit + 1)
             .offset(question.offset)
             .limit(question.limit + 1)
         )

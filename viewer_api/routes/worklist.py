@@ -83,10 +83,16 @@ Filter = Annotated[Wanted, Query()]
 
 
 def start_of(day: date | None, days: int = 0) -> float | None:
-    """Return when a day begins in this machine's zone, or one so many days later."""
+    """Return when a day begins in this machine's zone, or one so many days later.
+
+    None, which is no bound, also at the ends of the calendar.
+    """
     if day is None:
         return None
-    return datetime.combine(day + timedelta(days=days), datetime.min.time()).timestamp()
+    try:
+        return datetime.combine(day + timedelta(days=days), datetime.min.time()).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 @router.get("/worklist")
