@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import numpy as np
@@ -27,12 +28,14 @@ from ledger.tables import Association, Event, Revision
 from ledger.web_tables import Upload
 from pacsight.samples import ct_series
 from pacsight.selftest import SIDE, SLICES
+from tests.peers.dcmtk import dcmtk
 from tests.peers.process import program
 from tests.viewer_api.conftest import PEOPLE, add_people, make_context
 from tests.viewer_api.held import add_results, as_file, index, part_10
 from tests.viewer_api.serving import serving, token_of
 from viewer_api.config import WebConfig
 from viewer_api.context import WebContext
+from viewer_api.dicomweb.native_model import NAMESPACE
 
 GUEST = "https://viewer.example.org"
 PARTS = 'multipart/related; type="application/dicom"'
@@ -292,6 +295,7 @@ def test_paging_and_series_and_instances_of_all_studies(
         ("/studies?includefield=nonsense", "*/*", 400),
         ("/studies?PatientID=a%00b", "*/*", 400),
         ("/studies", "application/dicom+xml", 406),
+        ("/studies", "text/plain", 406),
         ("/studies/{study}", "application/dicom", 406),
         ("/studies/{study}", f"{PARTS}; transfer-syntax=1.2.840.10008.1.2.4.50", 406),
         ("/studies/{study}", "image/png", 406),
@@ -311,6 +315,54 @@ def test_what_cannot_be_given_says_why(site: Site, path: str, accept: str, statu
     answer = site.http().get(where, headers={"accept": accept})
     assert answer.status_code == status
     assert set(answer.json()) == {"code", "message"}
+
+
+def content_of(model: bytes) -> dict[str, tuple[str, str, list[str]]]:
+    """Return VR, keyword and texts of each attribute of a Native DICOM Model, at any depth."""
+    namespace = f"{{{NAMESPACE}}}"
+    found = {}
+
+    def read(parent: ElementTree.Element, place: str) -> None:
+        for one in parent.findall(f"{namespace}DicomAttribute"):
+            where = f"{place}/{one.get('tag')}{one.get('privateCreator', '')}"
+            items = one.findall(f"{namespace}Item")
+            texts = [] if items else [part.text or "" for part in one.iter() if part is not one]
+            values = [str(float(text)) if one.get("vr") in ("DS", "FD", "FL") else text.strip()
+                      for text in texts if text.strip()]  # fmt: skip
+            found[where] = str(one.get("vr")), str(one.get("keyword")), values
+            for item in items:
+                read(item, f"{where}/{item.get('number')}")
+
+    read(ElementTree.fromstring(model), "")
+    return found
+
+
+def parts_of(answer: httpx.Response) -> list[bytes]:
+    boundary = answer.headers["content-type"].rpartition("boundary=")[2].encode()
+    parts = answer.content.split(b"--" + boundary)[1:-1]
+    return [part.split(b"\r\n\r\n", 1)[1] for part in parts]
+
+
+def test_xml_says_what_dcmtk_says_of_the_same_object(site: Site, tmp_path: Path) -> None:
+    http = site.http(accept='multipart/related; type="application/dicom+xml"')
+    for original in (
+        site.slices[3],
+        dcmread(get_testdata_file("liver_1frame.dcm", download=False)),
+    ):
+        (model,) = parts_of(http.get(f"{address_of(original)}/metadata"))
+        path = tmp_path / "original.dcm"
+        original.save_as(path)
+        options = ["--native-format", "--use-xml-namespace", "--convert-to-utf8"]
+        theirs = content_of(dcmtk("dcm2xml", *options, path).encode())
+        ours = content_of(model)
+        ours.pop("/7FE00010"), theirs.pop("/7FE00010")  # a link here
+        ours.pop("/00080005", None), theirs.pop("/00080005", None)  # UTF-8 here and there
+        assert ours == theirs
+    (found,) = parts_of(http.get("/studies", params={"StudyInstanceUID": site.study}))
+    assert content_of(found)["/0020000D"] == ("UI", "StudyInstanceUID", [site.study])
+    headers = {"accept": "application/dicom+xml", "content-type": "application/dicom"}
+    stored = site.http(**headers).post("/studies", content=part_10(site.slices[0]))
+    assert "/00081199/1/00081155" in content_of(stored.content)
 
 
 def test_curl_stores_and_the_sender_is_known(site: Site, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from viewer_api.dicomweb.matching import (
     Kind,
     Level,
 )
-from viewer_api.dicomweb.media import DICOM, FRAME_TYPES, JSON, OCTETS, PDF
+from viewer_api.dicomweb.media import DICOM, FRAME_TYPES, JSON, OCTETS, PDF, XML
 
 UID = "1.2.826.0.1.3680043.8.498.1"
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -63,9 +63,7 @@ def search(level: Level) -> dict[str, Any]:
     ]
     return {
         "responses": {
-            200: _given(
-                "DICOM JSON Model; a Warning header says what is missing", [JSON], [_FOUND]
-            ),
+            200: _models("What was found; a Warning header says what is missing"),
             204: {"description": "Nothing fits"},
         },
         "openapi_extra": {"parameters": parameters},
@@ -86,6 +84,13 @@ def _given(said: str, media_types: list[str], example: Any = None) -> dict[str, 
     return {"description": said, "content": dict.fromkeys(media_types, shown)}
 
 
+def _models(said: str) -> dict[str, Any]:
+    """Return an answer of data sets as JSON, or as XML with each a part."""
+    described = _given(said, [JSON], [_FOUND])
+    described["content"][f'multipart/related; type="{XML}"'] = {}
+    return described
+
+
 def _either(*media_types: str) -> list[str]:
     """Return media types alone and as parts."""
     return [form for one in media_types for form in (one, f'multipart/related; type="{one}"')]
@@ -96,7 +101,7 @@ def _answers(said: str, media_types: list[str], example: Any = None) -> dict[str
 
 
 INSTANCES = _answers("Part 10 files, each a part", _either(DICOM))
-METADATA = _answers("Headers in the DICOM JSON Model", [JSON], [_FOUND])
+METADATA: dict[str, Any] = {"responses": {200: _models("Headers of the instances")}}
 RENDERED = _answers("Pictures", [*_either("image/jpeg", "image/png"), PDF])
 FRAMES = _answers("Frames, each a part", _either(OCTETS, *sorted({*FRAME_TYPES.values()})))
 THUMBNAIL = _answers("A small picture", ["image/jpeg"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ from viewer_api.errors import NotAcceptableError
 
 DICOM = "application/dicom"
 JSON = "application/dicom+json"
+XML = "application/dicom+xml"
 OCTETS = "application/octet-stream"
 PDF = "application/pdf"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -137,12 +139,23 @@ def pick_syntax(stored: str, wanted: Collection[str], *, can_decode: bool) -> st
     return None
 
 
-def wants_json(request: Request) -> None:
-    """Let in who takes JSON.
+def wants_xml(request: Request, wrapping: Wrapping = Wrapping.ALWAYS) -> bool:
+    """Tell whether a client likes XML better than JSON (PS3.18 section 8.7.3.2).
+
+    Parameters
+    ----------
+    wrapping
+        Of XML: data sets are parts, what is said about a request comes alone.
 
     Raises
     ------
     NotAcceptableError
-        They don't.
+        It takes neither.
     """
-    choose(accepted(request), (JSON, "application/json"), Wrapping.NEVER)
+    for one in accepted(request):
+        for offers, form in (((JSON, "application/json"), Wrapping.NEVER), ((XML,), wrapping)):
+            with suppress(NotAcceptableError):
+                return choose([one], offers, form).media_type == XML
+    raise NotAcceptableError(
+        f'Only {JSON} and multipart/related; type="{XML}" can be given here; accept one of them.'
+    )

@@ -16,6 +16,7 @@ class Part:
 
     content_type: str
     location: str
+    """where it can be had alone, or empty"""
     chunks: Iterable[bytes]
 
 
@@ -50,10 +51,9 @@ def _started(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _lines(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
     for number, part in enumerate(parts):
-        head = (
-            f"{'' if number == 0 else chr(13) + chr(10)}--{boundary}\r\n"
-            f"Content-Type: {part.content_type}\r\nContent-Location: {part.location}\r\n\r\n"
-        ).encode()
+        headers = [f"--{boundary}", f"Content-Type: {part.content_type}"]
+        headers += [f"Content-Location: {part.location}"] if part.location else []
+        head = ("\r\n" * (number > 0) + "\r\n".join([*headers, "", ""])).encode()
         chunks = iter(part.chunks)
         yield head + next(chunks, b"")
         yield from chunks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,16 +22,18 @@ from viewer_api.dicomweb.media import (
     JSON,
     OCTETS,
     PDF,
+    XML,
     Range,
     Wrapping,
     accepted,
     choose,
     pick_syntax,
     syntaxes_of,
-    wants_json,
+    wants_xml,
 )
 from viewer_api.dicomweb.metadata import MetadataCache, find_bulk
 from viewer_api.dicomweb.multipart import Part, related, single
+from viewer_api.dicomweb.native_model import native_model
 from viewer_api.dicomweb.opened import copy_bytes, opened, whole_file
 from viewer_api.dicomweb.rendering import JPEG, PNG, View, render_frame
 from viewer_api.dicomweb.transcode import can_transcode, explicit_little_endian
@@ -84,9 +87,15 @@ class Retriever:
                 yield from explicit_little_endian(instance)
 
     def metadata(self, held: Sequence[Held]) -> StreamingResponse:
-        """Return headers as JSON, one after the other."""
-        wants_json(self.request)
+        """Return headers as JSON or XML, one after the other."""
         cache: MetadataCache = self.request.app.state.metadata
+        if wants_xml(self.request):
+            models = (
+                Part(XML, self._url(one), [native_model(json.loads(data))])
+                for one in held
+                for data in [cache.get(self.context, one, self.base)]
+            )
+            return related(models, XML)
 
         def lines() -> Iterator[bytes]:
             for number, one in enumerate(held):

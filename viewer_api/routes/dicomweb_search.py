@@ -11,7 +11,9 @@ from viewer_api.context import Web, WebContext
 from viewer_api.dicomweb.addresses import PREFIX, SERIES, STUDY, TAG, accessed, base_url
 from viewer_api.dicomweb.description import REFUSALS, search
 from viewer_api.dicomweb.matching import Level, Question, parse
-from viewer_api.dicomweb.media import JSON, wants_json
+from viewer_api.dicomweb.media import JSON, XML, wants_xml
+from viewer_api.dicomweb.multipart import Part, related
+from viewer_api.dicomweb.native_model import native_model
 from viewer_api.dicomweb.search import Answer, Searcher
 from viewer_api.journal import journal
 from viewer_api.roles import Principal
@@ -23,7 +25,7 @@ router = APIRouter(prefix=PREFIX, tags=[TAG], responses=REFUSALS, default_respon
 
 
 def _question(level: Level, request: Request) -> Question:
-    wants_json(request)
+    wants_xml(request)  # or not: that neither is taken is said before anything is looked for
     return parse(level, request.query_params.multi_items())
 
 
@@ -37,12 +39,16 @@ def _searched(context: WebContext, user: Principal, question: Question, study: s
             journal(context, user, SEARCHED, "dicom-web", asked_by=asked)
 
 
-def _json(found: Answer) -> Response:
+def _answer(request: Request, found: Answer) -> Response:
     headers = {"warning": ", ".join(f'299 pacsight "{one}"' for one in found.warnings)}
     used = headers if found.warnings else None
     if not found.rows:
         return Response(status_code=NO_CONTENT, headers=used)
-    return JSONResponse(found.rows, headers=used, media_type=JSON)
+    if not wants_xml(request):
+        return JSONResponse(found.rows, headers=used, media_type=JSON)
+    answer = related((Part(XML, "", [native_model(row)]) for row in found.rows), XML)
+    answer.headers.update(used or {})
+    return answer
 
 
 @router.get("/studies", **search("studies"))
@@ -52,7 +58,7 @@ def search_studies(request: Request, context: Web, user: Reader) -> Response:
     _searched(context, user, question, None)
     with reading(context.database) as session:
         searcher = Searcher(session, context.store, base_url(request, context))
-        return _json(searcher.studies(question))
+        return _answer(request, searcher.studies(question))
 
 
 @router.get("/series", **search("series"))
@@ -74,7 +80,7 @@ def _search_series(
     _searched(context, user, question, study)
     with reading(context.database) as session:
         searcher = Searcher(session, context.store, base_url(request, context))
-        return _json(searcher.series(question, study))
+        return _answer(request, searcher.series(question, study))
 
 
 @router.get("/instances", **search("instances"))
@@ -104,4 +110,4 @@ def _search_instances(
     _searched(context, user, question, study)
     with reading(context.database) as session:
         searcher = Searcher(session, context.store, base_url(request, context))
-        return _json(searcher.instances(question, study, series))
+        return _answer(request, searcher.instances(question, study, series))

@@ -14,7 +14,8 @@ from viewer_api.access import Uploader
 from viewer_api.context import Web, WebContext
 from viewer_api.dicomweb.addresses import PREFIX, STUDY, TAG, base_url
 from viewer_api.dicomweb.description import REFUSALS, STORE
-from viewer_api.dicomweb.media import JSON, wants_json
+from viewer_api.dicomweb.media import JSON, XML, Wrapping, wants_xml
+from viewer_api.dicomweb.native_model import native_model
 from viewer_api.dicomweb.store import Keeper, PartWriter, answer, status_of
 from viewer_api.roles import Principal
 from viewer_api.upload_files import forget
@@ -40,7 +41,7 @@ async def store_in_study(request: Request, context: Web, user: Uploader, study: 
 async def _store(
     request: Request, context: WebContext, user: Principal, study: str | None
 ) -> Response:
-    wants_json(request)
+    in_xml = wants_xml(request, Wrapping.NEVER)
     folder = context.uploads_dir / f"stow-{secrets.token_hex(16)}"
     folder.mkdir(parents=True, mode=0o750)
     try:
@@ -52,6 +53,8 @@ async def _store(
     codes = sorted({one.code for one in done if one.code})
     headers = {"warning": f'299 pacsight "{", ".join(codes)}"'} if codes else None
     content = answer(done, base_url(request, context))
+    if in_xml:
+        return Response(native_model(content), status_of(done), headers, XML)
     return JSONResponse(content, status_of(done), headers, JSON)
 
 
