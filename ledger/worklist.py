@@ -83,7 +83,11 @@ def _refresh(session: Session, study: Study) -> None:
         *(("model", one) for one in models),
         *(("finding", one) for one in findings),
         *(("user", one) for one in _uploaders(session, study)),
-        *(("word", one) for one in study_words(study)),
+        *(
+            ("word", word)
+            for text in (study.patient_name, study.patient_id, study.accession_number)
+            for word in words(text)
+        ),
     }
     session.execute(delete(StudyTag).where(StudyTag.study_id == study.id))
     session.add_all(
@@ -91,15 +95,6 @@ def _refresh(session: Session, study: Study) -> None:
         for kind, value in {(kind, value[:LONGEST]) for kind, value in wanted if value}
     )
     session.flush()
-
-
-def study_words(study: Study) -> set[str]:
-    """Return what a study is found by when people type words."""
-    texts = (study.patient_name, study.patient_id, study.accession_number)
-    return {
-        *(word for text in texts for word in words(text)),
-        *(text.casefold() for text in texts[1:]),
-    }
 
 
 def fold(text: str) -> str:

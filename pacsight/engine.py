@@ -108,7 +108,7 @@ class DurableEngine:
         DBOS.destroy(workflow_completion_timeout_sec=patience_s, destroy_registry=True)
 
     def submit(self, work: Work) -> None:
-        """Hand `work` over, once for ever per key."""
+        """Hand `work` over, once per key until it is forgotten."""
         options: Options = {
             "workflow_name": "work",
             "queue_name": QUEUES[work.stage],

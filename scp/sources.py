@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ledger.errors import PacsightError
 from scp.config import Source
 from scp.counts import SourceAnswer, SourceSeries
 
@@ -25,7 +26,7 @@ REMEMBERED = 1000
 """studies of a source"""
 
 Ask: TypeAlias = Callable[[Source, str], tuple[SourceSeries, ...] | None]
-"""asks a source for the series of a study; None when it doesn't tell. Never raises."""
+"""asks a source for the series of a study; None when it doesn't tell"""
 
 
 @dataclass(slots=True)
@@ -86,6 +87,8 @@ class Sources:
         series: tuple[SourceSeries, ...] | None = None
         try:
             series = self._ask(source, uid)
+        except PacsightError as error:  # that it is asked can't be written down
+            logger.warning("source %s is not asked: %s: %s", source.ae_title, error.code, error)
         finally:
             with self._lock:
                 known.is_asking, known.asked_at = False, self._clock()

@@ -137,7 +137,6 @@ def test_change_moves_a_study_and_leaves_no_old_tag(engine: Engine) -> None:
         "d",
         "p",
         "1",
-        "p-1",
         "acc1",
     }
     assert {value for kind, value, _ in tags if kind == "state"} == {"waiting"}

@@ -11,6 +11,7 @@ import pytest
 from pydicom.uid import generate_uid
 from sqlalchemy import Engine
 
+from ledger.errors import LedgerError
 from ledger.tables import Revision
 from pacsight.peers import QueryJournal, ask_source
 from scp.completeness import Tally
@@ -128,6 +129,25 @@ def test_question_holds_nobody_up_and_is_asked_again_when_it_may_help(peer: Peer
     peer.settle(2)
     assert peer.questions == 3
     assert peer.look(2) == []  # an old answer is no answer
+
+
+def test_question_that_cannot_be_written_down_is_logged_and_asked_later(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unwritten(*_: object) -> None:
+        raise LedgerError("The ledger is locked.")
+
+    peer.may_answer.set()
+    with monkeypatch.context() as down:
+        down.setattr(peer.sources, "_ask", unwritten)
+        assert peer.look(1) == []
+        peer.settle(1)
+    assert "source CT01 is not asked: LEDGER_UNAVAILABLE" in caplog.text
+    assert peer.look(1) == []
+    peer.now += 11.0
+    peer.look(1)
+    peer.settle(1)
+    assert peer.look(1) == [SourceAnswer(SERIES, is_final=False)]
 
 
 def test_every_known_sender_is_asked(peer: Peer) -> None:
