@@ -94,6 +94,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Ite
     tokens["reader"] = token_of(context.database, "rosa", "read")
     tokens["deliverer"] = token_of(context.database, "rosa", "read", "upload", "deliver")
     slices = [as_file(one) for one in ct_series(5, slices=SLICES, rows=SIDE, columns=SIDE)]
+    slices[3].ImageComments = "two\r\nlines"
     with serving(context) as url, ExitStack() as opened:
         site = Site(url, context, tokens, slices, opened)
         site.client().store_instances(slices)

@@ -71,6 +71,8 @@ def test_what_was_found_comes_first_with_its_place_and_size(
             heatmap={"label": "Mass", "layer": "x"},
             boxes=[{"label": "Node", "score": 0.8}],
             box_sizes=[[["Area", "81 mm2"], ["Long axis", "9.5 mm"]]],
+            segments=[{"label": "Heart", "kind": {"color": None}, "voxels": 70}],
+            segment_sizes=[[["Area", "70 pixels"]]],
         )  # fmt: skip
     page = " ".join(browser("rosa").get("/studies/1.2").text.split())
     labels = re.findall(r'class="finding-name">([^<]+)</span> <span class="state', page)
@@ -80,6 +82,8 @@ def test_what_was_found_comes_first_with_its_place_and_size(
     assert re.findall(r'data-layer="(\d+)-heatmap" checked', page) == ["2"], "of what was found"
     assert "Area 81 mm², Long axis 9.5 mm" in page
     assert "Work is under way" in page
+    german = browser("rosa").get("/studies/1.2", headers={"accept-language": "de"}).text
+    assert "Fläche 70 Pixel<" in german
 
 
 def test_study_that_waits_for_a_person_promises_nothing(

@@ -22,7 +22,8 @@ def native_model(row: Attributes) -> bytes:
     """Return a data set, given in the DICOM JSON Model, as an XML document in UTF-8."""
     root = Element("NativeDicomModel", {"xmlns": NAMESPACE, "xml:space": "preserve"})
     _fill(root, row)
-    return tostring(root, "utf-8", xml_declaration=True)
+    # A reader of XML takes a bare CR LF for LF (XML 1.0 section 2.11).
+    return tostring(root, "utf-8", xml_declaration=True).replace(b"\r", b"&#13;")
 
 
 def _fill(parent: Element, row: Attributes) -> None:
