@@ -48,7 +48,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.timeout(900)]
 
 PASSWORD = "correct horse battery"
 PATIENCE_MS = 120_000
-SLICES = 10
+SLICES = 6
 SERIOUS = {"serious", "critical"}
 Open = Callable[..., Page]
 
