@@ -21,33 +21,35 @@ from ledger.facts import read_number, read_text_value
 MODEL = StudyRootQueryRetrieveInformationModelFind
 PENDING = (0xFF00, 0xFF01)  # PS3.4 table C.4-1
 SUCCESS = 0x0000
-INSTANCE_KEYS = ("SeriesInstanceUID", "SOPInstanceUID")
+INSTANCE_KEYS = ("SOPInstanceUID",)
 MAX_ANSWERS = 10_000
 """A study has fewer series; a peer that ignores the keys must not fill the memory."""
-Note: TypeAlias = Callable[[str, str, tuple[str, ...]], None]
-"""Called with Query/Retrieve Level, Study Instance UID and keys of a request."""
+Note: TypeAlias = Callable[[str, str, tuple[str, ...], str], None]
+"""Called with Query/Retrieve Level, Study Instance UID, keys and, of one series, its UID."""
 DOES_NOT_TELL = Verdict(
     Outcome.REFUSED, "QUERY_REFUSED", "The destination does not answer C-FIND; allow us to query."
 )
 
 
-def identifier_of(level: str, study_instance_uid: str, keywords: tuple[str, ...]) -> Dataset:
-    """Return the identifier of a request about one study (PS3.4 section C.4.1.1.3)."""
+def identifier_of(
+    level: str, study_instance_uid: str, keywords: tuple[str, ...], series_instance_uid: str = ""
+) -> Dataset:
+    """Return the identifier of a request about a study or series (PS3.4 section C.4.1.1.3)."""
     identifier = Dataset()
     identifier.QueryRetrieveLevel = level
     for keyword in keywords:
         setattr(identifier, keyword, None)
     identifier.StudyInstanceUID = study_instance_uid
+    if series_instance_uid:
+        identifier.SeriesInstanceUID = series_instance_uid
     return identifier
 
 
-def encode_identifier(
-    level: str, study_instance_uid: str, keywords: tuple[str, ...]
-) -> tuple[bytes, str]:
+def encode_identifier(identifier: Dataset) -> tuple[bytes, str]:
     """Return an identifier as bytes, and their Transfer Syntax UID."""
     encoded = DicomBytesIO()
     encoded.is_little_endian = encoded.is_implicit_VR = True
-    write_dataset(encoded, identifier_of(level, study_instance_uid, keywords))
+    write_dataset(encoded, identifier)
     return encoded.getvalue(), str(ImplicitVRLittleEndian)
 
 
@@ -79,7 +81,7 @@ def find(
         return None
     identifier = identifier_of(level, study_instance_uid, keywords)
     try:
-        note(level, study_instance_uid, keywords)
+        note(level, study_instance_uid, keywords, "")
         return _matches(association.send_c_find(identifier, MODEL), study_instance_uid)
     except (RuntimeError, ValueError):  # aborted meanwhile; the model is not accepted
         return None
@@ -118,9 +120,8 @@ def held_of(
     held: set[str] = set()
     try:
         for study_uid, series_uid in series:
-            identifier = identifier_of("IMAGE", study_uid, INSTANCE_KEYS)
-            identifier.SeriesInstanceUID = series_uid
-            note("IMAGE", study_uid, INSTANCE_KEYS)
+            identifier = identifier_of("IMAGE", study_uid, INSTANCE_KEYS, series_uid)
+            note("IMAGE", study_uid, INSTANCE_KEYS, series_uid)
             found = _matches(association.send_c_find(identifier, MODEL), study_uid)
             if found is None:
                 return DOES_NOT_TELL if association.is_established else CUT_OFF

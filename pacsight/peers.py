@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -21,7 +22,7 @@ QUERIED = "peer.queried"
 
 
 class QueryJournal:
-    """Writes an event for each study that a peer is asked about; repetitions soon after are none.
+    """Writes an event for each study or series that a peer is asked about, once in a while.
 
     Parameters
     ----------
@@ -38,10 +39,15 @@ class QueryJournal:
         """Return what to call before each request to a peer."""
         return partial(self._write, peer)
 
-    def _write(self, peer: Destination, level: str, uid: str, keywords: tuple[str, ...]) -> None:
+    def _write(
+        self, peer: Destination, level: str, uid: str, keywords: tuple[str, ...], series: str
+    ) -> None:
         now = self._clock()
-        detail = {"address": peer.host, "level": level, "keys": list(keywords)}
-        with self._recent.noting(f"{peer.ae_title}@{peer.host}", level, uid, now) as is_new:
+        detail: dict[str, Any] = {"address": peer.host, "level": level, "keys": list(keywords)}
+        if series:
+            detail["series"] = series
+        about = f"{uid}/{series}"
+        with self._recent.noting(f"{peer.ae_title}@{peer.host}", level, about, now) as is_new:
             if not is_new:
                 return
             with transaction(self._database) as session:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_out.destination import Destination
-from dicom_out.query import encode_identifier
+from dicom_out.query import encode_identifier, identifier_of
 from ledger.domain import Code
 from ledger.tables import Decision, Event, ResultObjectRow, Revision, Study
 from pacsight.audit import codes
@@ -217,9 +217,11 @@ def _asked(story: _Story) -> AuditMessage:
 def _query(story: _Story) -> AuditMessage:
     """Tell a C-FIND of our own: the identifier, as A.5.3.10 wants it."""
     event = story.event
-    encoded, syntax = encode_identifier(
-        event.detail["level"], event.subject, tuple(event.detail["keys"])
+    asked = event.detail
+    identifier = identifier_of(
+        asked["level"], event.subject, tuple(asked["keys"]), asked.get("series", "")
     )
+    encoded, syntax = encode_identifier(identifier)
     query = AuditObject(
         STUDY_ROOT_FIND,
         codes.SOP_CLASS_UID,

@@ -218,10 +218,10 @@ def test_question_that_could_not_be_written_down_is_written_down_the_next_time(
     peer = Destination(name="pacs", ae_title="ORTHANC", host="pacs", port=104)
     note = QueryJournal(engine, lambda: 1.0).of(peer)
     with pytest.raises(LedgerError):  # nothing is asked then
-        note("STUDY", "1.2.3", ("PatientID",))
+        note("STUDY", "1.2.3", ("PatientID",), "")
     migrate(engine)
     for _ in range(2):
-        note("STUDY", "1.2.3", ("PatientID",))
+        note("STUDY", "1.2.3", ("PatientID",), "")
     assert len(queries(engine, "1.2.3")) == 1
     engine.dispose()
 

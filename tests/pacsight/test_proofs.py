@@ -29,7 +29,7 @@ from scp.config import Source
 from scp.listener import Listener
 from tests.pacsight.committing_pacs import FIND, CommittingPacs
 from tests.pacsight.test_outbox import add_delivery
-from tests.pacsight.test_patient_check import OURS, Outbox, part10
+from tests.pacsight.test_patient_check import OURS, Outbox, part10, queries
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port, wait_until
 from tests.scp.conftest import configured
@@ -267,6 +267,8 @@ def test_destination_is_asked_by_what_it_offers(
     with pacs.running(offers=offers):
         box.run(until_s=START)
         assert box.ask().proof == proof
+    asked = [row.detail["series"] for row in queries(box.engine, box.study)]
+    assert asked == (["1.2.9"] if offers else [])
 
 
 def test_what_is_insisted_on_is_never_assumed(days: Callable[..., Days]) -> None:

@@ -70,7 +70,12 @@ RECORDED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "peer.queried": (
         "MAINPACS",
         STUDY,
-        {"address": "10.0.0.5", "level": "STUDY", "keys": ["PatientID"]},
+        {
+            "address": "10.0.0.5",
+            "level": "IMAGE",
+            "keys": ["SOPInstanceUID"],
+            "series": f"{STUDY}.1",
+        },
     ),
     "association.rejected": ("WHO", "peer:10.9.9.9", {"reason": "not allowed", "count": 3}),
     "user.added": ("adam", "user:anna", {"role": "staff"}),
@@ -169,7 +174,8 @@ def test_every_message_is_as_the_schema_wants_it_and_has_its_codes(
     assert codes("peer.queried", "//EventID|//RoleIDCode") == ["110112", "110153", "110152"]
     query = b64decode(queried.findtext(".//ParticipantObjectQuery"))
     asked = dcmread(BytesIO(query), force=True)
-    assert (asked.QueryRetrieveLevel, asked.StudyInstanceUID) == ("STUDY", STUDY)
+    assert (asked.QueryRetrieveLevel, asked.StudyInstanceUID) == ("IMAGE", STUDY)
+    assert (asked.SeriesInstanceUID, asked.SOPInstanceUID) == (f"{STUDY}.1", "")
     (syntax,) = queried.xpath("//ParticipantObjectDetail[@type='TransferSyntax']/@value")
     assert b64decode(syntax) == b"1.2.840.10008.1.2"
     assert codes("association.rejected", "//EventTypeCode") == ["110126"]
