@@ -21,7 +21,10 @@ Supervised = Annotated[
 
 
 def serve() -> None:
-    """Run everything on this machine: receiver, worker and web app, restarted when they fail."""
+    """Run receiver, worker and web app on this machine, restarted when they fail.
+
+    A role that ends by itself at each of its first starts ends all, with a sentence.
+    """
     settings = load_settings()
     stop = stop_on_signals()
     roles = [_role("scp"), _role("worker"), _role("web")]

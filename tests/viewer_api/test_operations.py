@@ -74,6 +74,11 @@ def test_events_are_found_by_day_page_by_page(browser: Open, context: WebContext
     rest = one.get(f"/operations/events{html.unescape(older[1])}").text
     assert rest.count("2026-01-06 12:00") == 1
     assert "2026-01-05 12:00" not in rest
+    with transaction(context.database) as session:
+        for action, uid in (("peer.queried", "1.3"), ("delivery.delivered", "1.4")):
+            record(session, actor="y", action=action, subject=uid, detail={}, now=days[0])
+    page = one.get("/operations/events?actor=y").text
+    assert ("/studies/1.3" in page, "/studies/1.4" in page) == (True, False), "an instance"
     whole = one.get("/operations/events?actor=x&since=0001-01-01&until=9999-12-31").text
     assert whole.count("/studies/1.2") == PAGE, "no day is too early or too late to ask for"
 

@@ -36,6 +36,11 @@ from viewer_api.routes.worklist import Day, start_of
 
 router = APIRouter(prefix="/operations")
 PAGE = 100
+OF_STUDIES = (
+    "study.", "results.", "result.", "images.", "series.", "instances.received", "answers.",
+    "delivery.begun", "peer.queried",
+)  # fmt: skip
+"""Beginnings of actions whose subject is a study."""
 
 
 @router.get("")
@@ -84,6 +89,7 @@ def events(
         days=days,
         events=found[:PAGE],
         older=_older(search, days, found),
+        of_studies=OF_STUDIES,
         **values,
     )
 
