@@ -127,7 +127,7 @@ def open_page(service: Service, chromium: Browser) -> Iterator[Open]:
 
 
 def is_fault(said: ConsoleMessage) -> bool:
-    """Tell whether the browser complains about us; refused uploads are answered with 415 or 422."""
+    """Tell whether the browser complains about us; refused files are answered with 415 or 422."""
     return said.type == "error" and not re.search(r"status of (415|422)", said.text)
 
 
@@ -218,6 +218,14 @@ def test_each_kind_of_file_goes_its_way(open_page: Open, tmp_path: Path) -> None
     page.locator("#canvas").focus()
     page.keyboard.press("ArrowDown")
     expect(page.locator("#canvas")).not_to_have_attribute("data-shown", shown or "")
+    page.route("**/pixels?*", lambda route: route.fulfill(status=422, json={"message": "Gone."}))
+    number = int((page.locator("#where").text_content() or "").rpartition("/")[0].split()[-1])
+    page.keyboard.press("End" if number < 7 else "Home")
+    expect(page.locator("#where")).to_contain_text("Gone.")
+    page.locator("#opacity").fill("40")
+    expect(page.locator("#where")).to_contain_text("Gone.")  # no other slice by that number
+    assert not outlined(page, 64, 64).any()
+    page.unroute("**/pixels?*")
 
     hand_in(page, ct_zip(tmp_path / "study.zip"))
     page.wait_for_url("**/studies/**")

@@ -13,7 +13,7 @@ const KEPT_IMAGES = 64;
 
 const state = {
   series: [], layers: [], series_index: 0, slice: 0, tool: "window",
-  window: null, inverted: false, view: null, image: null, fitted: true,
+  window: null, inverted: false, view: null, image: null, shown: null, fitted: true,
 };
 const images = new Map();
 const overlays = new Map();
@@ -106,7 +106,7 @@ function placeIn(layer, shown) {
 }
 
 function shownLayers() {
-  return state.layers.filter((layer) => placeIn(layer, current()) >= 0 && isOn(layer));
+  return state.layers.filter((layer) => placeIn(layer, state.shown) >= 0 && isOn(layer));
 }
 
 function drawBoxes(layer) {
@@ -121,7 +121,7 @@ function draw() {
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
   const image = state.image;
-  if (!image || !state.view) return;
+  if (!image || !state.view || !state.shown) return;
   paint(image);
   const { scale, x, y } = state.view;
   context.setTransform(scale, 0, 0, scale * ratio(image), x, y);
@@ -141,13 +141,14 @@ function draw() {
 function tell() {
   const series = state.series[state.series_index];
   const many = series.images.length > 1;
-  where.textContent = `${series.modality} ${series.description}${many ? ` · ${root.dataset.slice} ${state.slice + 1}/${series.images.length}` : ""}`;
+  where.textContent = `${series.modality} ${series.description}${many ? ` · ${root.dataset.slice} ${series.images.indexOf(state.shown) + 1}/${series.images.length}` : ""}`;
   values.textContent = state.image.kind === "grey"
     ? `${root.dataset.window} ${Math.round(state.window.center)} / ${Math.round(state.window.width)}` : "";
 }
 
 // -- what is shown
 
+// What is wanted; `state.shown` is what the canvas shows: the one before until this is there.
 function current() {
   return state.series[state.series_index]?.images[state.slice];
 }
@@ -173,6 +174,7 @@ async function show() {
     image.overlays ??= new Map();
     const isNew = !state.image || state.image.rows !== image.rows || state.image.columns !== image.columns;
     state.image = image;
+    state.shown = wanted;
     state.window ??= { center: image.center, width: image.width };
     if (isNew || !state.view) fit();
     draw();
@@ -182,6 +184,11 @@ async function show() {
     canvas.dataset.layers = shownLayers().length;
     canvas.dataset.shown = `${wanted.uid}/${wanted.frame}`;
   } catch (error) {
+    if (current() !== wanted) return;
+    if (state.shown !== wanted) { // rather nothing than another slice
+      state.shown = null;
+      draw();
+    }
     where.textContent = `${root.dataset.failed} ${error.message}`;
   }
 }
@@ -219,7 +226,7 @@ function startOf(layer) {
 function choose(index, slice = null) {
   state.series_index = index;
   state.window = null;
-  state.image = null;
+  state.image = state.shown = null;
   const { images: list } = state.series[index];
   document.getElementById("slices").hidden = list.length < 2;
   slider.max = list.length;
