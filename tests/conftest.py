@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from ledger.database import migrate, open_database
+from pacsight.settings import CONFIG_VARIABLE
 from tests.peers import process
 from tests.peers.dcmtk import dcmtk as run_dcmtk
 from tests.peers.orthanc import Orthanc
@@ -31,6 +32,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("here")
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the file that ``--config`` named when a test ran the program in this process."""
+    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
 
 
 @pytest.fixture

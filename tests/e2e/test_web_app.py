@@ -226,6 +226,12 @@ def test_each_kind_of_file_goes_its_way(open_page: Open, tmp_path: Path) -> None
     expect(page.locator("#where")).to_contain_text("Gone.")  # no other slice by that number
     assert not outlined(page, 64, 64).any()
     page.unroute("**/pixels?*")
+    page.route("**/masks/*", lambda route: route.fulfill(status=422, json={"message": "Gone."}))
+    page.locator("#canvas").press("End" if number < 7 else "Home")
+    expect(page.locator("#where")).to_contain_text("An overlay cannot be shown.")
+    page.locator("#opacity").fill("50")
+    expect(page.locator("#where")).to_contain_text("An overlay cannot be shown.")
+    page.unroute("**/masks/*")
 
     hand_in(page, ct_zip(tmp_path / "study.zip"))
     page.wait_for_url("**/studies/**")

@@ -13,7 +13,7 @@ const KEPT_IMAGES = 64;
 
 const state = {
   series: [], layers: [], series_index: 0, slice: 0, tool: "window",
-  window: null, inverted: false, view: null, image: null, shown: null, fitted: true,
+  window: null, inverted: false, view: null, image: null, shown: null, trouble: "", fitted: true,
 };
 const images = new Map();
 const overlays = new Map();
@@ -141,7 +141,10 @@ function draw() {
 function tell() {
   const series = state.series[state.series_index];
   const many = series.images.length > 1;
-  where.textContent = `${series.modality} ${series.description}${many ? ` · ${root.dataset.slice} ${series.images.indexOf(state.shown) + 1}/${series.images.length}` : ""}`;
+  const said = [`${series.modality} ${series.description}`];
+  if (many) said.push(`${root.dataset.slice} ${series.images.indexOf(state.shown) + 1}/${series.images.length}`);
+  if (state.trouble) said.push(state.trouble);
+  where.textContent = said.join(" · ");
   values.textContent = state.image.kind === "grey"
     ? `${root.dataset.window} ${Math.round(state.window.center)} / ${Math.round(state.window.width)}` : "";
 }
@@ -153,21 +156,28 @@ function current() {
   return state.series[state.series_index]?.images[state.slice];
 }
 
+// Tells whether all are there.
 async function loadOverlays(image, shown) {
-  image.overlays ??= new Map();
+  let whole = true;
   for (const layer of state.layers) {
     const place = placeIn(layer, shown);
     if (layer.kind === "boxes" || place < 0 || image.overlays.has(layer.key)) continue;
     const path = layer.kind === "heatmap"
       ? `/predictions/${layer.prediction}/heatmap`
       : `/predictions/${layer.prediction}/masks/${layer.number}?index=${place}`;
-    image.overlays.set(layer.key, await kept(overlays, path, () => loadPicture(path), 4 * KEPT_IMAGES));
+    try {
+      image.overlays.set(layer.key, await kept(overlays, path, () => loadPicture(path), 4 * KEPT_IMAGES));
+    } catch {
+      whole = false;
+    }
   }
+  return whole;
 }
 
 async function show() {
   const wanted = current();
   if (!wanted) return;
+  state.trouble = "";
   try {
     const image = await kept(images, `${wanted.id}/${wanted.frame}`, () => loadImage(wanted), KEPT_IMAGES);
     if (current() !== wanted) return; // scrolled on meanwhile
@@ -178,8 +188,9 @@ async function show() {
     state.window ??= { center: image.center, width: image.width };
     if (isNew || !state.view) fit();
     draw();
-    await loadOverlays(image, wanted);
+    const whole = await loadOverlays(image, wanted);
     if (current() !== wanted) return;
+    if (!whole) state.trouble = root.dataset.uncovered;
     draw();
     canvas.dataset.layers = shownLayers().length;
     canvas.dataset.shown = `${wanted.uid}/${wanted.frame}`;
