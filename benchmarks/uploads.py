@@ -30,9 +30,8 @@ from viewer_api.accounts import add_user
 PASSWORD = "correct horse battery"
 ALONE = 7
 PATIENCE_S = 300.0
-LOOK_S = (
-    0.1  # pages are told by server-sent events; twenty that ask more often are a load of their own
-)
+LOOK_S = 0.1
+"""Pages are told by server-sent events; twenty that ask more often are a load of their own."""
 
 
 def signed_in(url: str, login: str) -> httpx.Client:
