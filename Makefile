@@ -76,7 +76,7 @@ soak: setup peers ## the long form of the kill matrix: KILLS (150) on each datab
 	@$(BIN)/python -m tests.reliability.matrix --kills $(KILLS)
 
 audit: setup ## known vulnerabilities of what constraints.txt names, asked of PyPI
-	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	@$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 clean: ## caches and what demo and tests left; .venv and data stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks \
