@@ -19,6 +19,8 @@ from pydicom.pixels.processing import (
     apply_windowing,
 )
 
+from inference.errors import PixelsUnreadableError
+
 PERCENTILES = (0.5, 99.5)
 """The window of an image that brings none, so that a marker or a defect doesn't set the scale."""
 SAMPLE_PIXELS = 1_000_000
@@ -160,9 +162,13 @@ def _real_world(stored: Values, mapping: Dataset) -> Display:
 
 
 def _modality(stored: Values, header: Dataset) -> Values:
+    if header.get("ModalityLUTSequence"):
+        return apply_modality_lut(stored, header)
     # A slope of 0 would make every pixel the same; some writers leave it at that for "none".
-    if not header.get("ModalityLUTSequence") and not header.get("RescaleSlope"):
+    if not header.get("RescaleSlope"):
         return stored
+    if not np.isfinite([header.RescaleSlope, header.get("RescaleIntercept") or 0.0]).all():
+        raise PixelsUnreadableError("Rescale Slope or Intercept is no number; correct the header.")
     return apply_modality_lut(stored, header)
 
 

@@ -407,6 +407,15 @@ def test_contradicting_header(changes: dict[str, Any]) -> None:
     assert code_of(stream(dicom(RAMP, **changes))) == "PIXELS_UNREADABLE"
 
 
+@pytest.mark.parametrize("value", [b"nan ", b"inf "])
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_rescale_that_is_no_number_makes_no_blank_image(keyword: str, value: bytes) -> None:
+    rescale = {"RescaleSlope": "1", "RescaleIntercept": "0", keyword: "777"}
+    content = stream(dicom(RAMP, **rescale)).getvalue()
+    assert content.count(b"777 ") == 1
+    assert code_of(io.BytesIO(content.replace(b"777 ", value))) == "PIXELS_UNREADABLE"
+
+
 def test_garbage_in_compressed_pixels() -> None:
     ds = dicom(RAMP)
     ds.compress(JPEG2000Lossless, generate_instance_uid=False)
